@@ -1,0 +1,1 @@
+"""Pages of the console that are apart from their concept's admin.py."""

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class SamplesConfig(AppConfig):
+    name = "tests.tenants.vault.samples"
+    label = "vault_samples"

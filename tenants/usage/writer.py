@@ -1,0 +1,206 @@
+"""The thread between the event loop and the database: whoever waits at a moment shares a commit.
+
+The event loop hands over operations and waits for futures. The thread takes all that have come
+while the last commit ran, and writes them together (tenants/usage/group.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from django.db import DatabaseError, close_old_connections, connection, connections
+
+from controlplane.kit.jobs.services import process_name
+from tenants import scope
+from tenants.quotas.errors import LedgerUnavailable
+from tenants.usage.group import Begin, DatabaseAway, Group, Operation, Settle
+from tenants.usage.leases import LEASE_SECONDS, RENEW_SECONDS, farewell, renew
+
+log = logging.getLogger(__name__)
+
+MOST_IN_GROUP: Final = 256
+# While the database is away, settlements wait here; a gateway restarts long before it is full.
+MOST_WAITING: Final = 50_000
+_RETRY_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 2.0
+# SQLite copies its log into the database at the commit that finds it this long, and waits for the
+# disk. Here it is long, 32 MB, so that others do it, who commit now and then (they have SQLite's
+# default, 1,000) and whom no request waits for.
+_PAGES_BEFORE_CHECKPOINT: Final = 8_000
+
+Waiting = tuple[Operation, "asyncio.Future[None] | None"]
+
+
+class Writer:
+    """Bound to one event loop. `start` before, `stop` after; `stop` writes what is left."""
+
+    def __init__(self, redis_url: str = "") -> None:
+        self.group = Group(redis_url)
+        # None wakes the thread and says nothing.
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        # Taken from the queue, and to come in a later group.
+        self._postponed: Waiting | None = None
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._renewed_at = float("-inf")
+        self._backlog: deque[Settle] = deque()
+        self._away_since: float | None = None
+        self._tuned: Any = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="metering", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Blocks: call it off the event loop."""
+        self._stopping = True
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+            self._thread = None
+
+    def post(self, operation: Operation) -> None:
+        """Nobody waits for it."""
+        self._queue.put((operation, None))
+
+    async def run(self, operation: Operation) -> None:
+        """Returns when it is committed; its result is in it. A caller that is cancelled while
+        waiting leaves an operation that happens all the same."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put((operation, future))
+        await future
+
+    @property
+    def waiting(self) -> int:
+        return self._queue.qsize() + (self._postponed is not None) + len(self._backlog)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping or self._queue.qsize() or self._postponed is not None:
+                first = self._next()
+                self._look_after()
+                if first is not None:
+                    self._execute(self._with_others(first))
+            self._last_turn()
+        finally:
+            self.group.counting.close()
+            connections.close_all()
+
+    def _next(self) -> Waiting | None:
+        """Whoever waits the longest; None when it is time to look after things."""
+        first, self._postponed = self._postponed, None
+        if first is not None:
+            return first
+        try:
+            return self._queue.get(timeout=_RETRY_SECONDS if self._backlog else _IDLE_SECONDS)
+        except Empty:
+            return None
+
+    def _with_others(self, first: Waiting) -> list[Waiting]:
+        """All that wait at this moment. A group settles before it begins, so the operations of
+        one hold go one by one."""
+        some, ids = [first], {first[0].hold_id}
+        for _ in range(min(self._queue.qsize(), MOST_IN_GROUP - 1)):
+            one = self._queue.get_nowait()
+            if one is None:
+                continue
+            if one[0].hold_id in ids:
+                self._postponed = one
+                break
+            some.append(one)
+            ids.add(one[0].hold_id)
+        return some
+
+    def _execute(self, some: list[Waiting]) -> None:
+        try:
+            self.group.execute([operation for operation, _ in some])
+        except DatabaseAway as error:
+            self._while_away(some, error)
+        except Exception as error:  # the thread must live on, and nobody may wait for ever
+            log.exception("A group of requests could not be metered.")
+            for operation, _ in some:
+                operation.error = operation.error or error
+        futures = [future for _, future in some if future is not None]
+        if futures and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, futures)
+
+    def _while_away(self, some: list[Waiting], error: DatabaseAway) -> None:
+        """Nothing new is admitted that could not be counted; what runs is remembered, so that
+        no stream is cut and no usage is lost while this process lives."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("The database does not take usage: %s", error)
+        for operation, _ in some:
+            if isinstance(operation, Begin):
+                operation.error = LedgerUnavailable(
+                    "Usage cannot be recorded at the moment: try again soon.", retry_after=5.0
+                )
+            elif len(self._backlog) < MOST_WAITING:
+                self._backlog.append(operation)
+            else:
+                log.error("A settlement was lost: %s", operation.held.request_id)
+
+    def _look_after(self) -> None:
+        """What has to be done now and then: say that we live, catch up, go back to Redis."""
+        now = time.monotonic()
+        try:
+            if now - self._renewed_at >= RENEW_SECONDS:
+                with scope.platform("metering"):
+                    self._renew(now)
+            self._catch_up()
+        except DatabaseAway:
+            return
+        except DatabaseError as error:
+            if self._away_since is None:
+                self._away_since = now
+                log.warning("The database does not answer for usage: %s", error)
+            connections.close_all()
+        except Exception:  # the thread must live on: without it every request would wait for ever
+            log.exception("The metering thread could not look after itself.")
+
+    def _renew(self, now: float) -> None:
+        counting = self.group.counting
+        close_old_connections()
+        self._tune()
+        renew(self.group.process_id, process_name(), lease_seconds=LEASE_SECONDS)
+        self._renewed_at = now
+        if counting.cache is not None and not counting.current().is_cache:
+            counting.move_to_cache()
+
+    def _tune(self) -> None:
+        connection.ensure_connection()
+        if connection.vendor == "sqlite" and connection.connection is not self._tuned:
+            connection.connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}")
+            self._tuned = connection.connection
+
+    def _catch_up(self) -> None:
+        while self._backlog:
+            some = [self._backlog[index] for index in range(min(64, len(self._backlog)))]
+            self.group.execute(list[Operation](some))
+            for _ in some:
+                self._backlog.popleft()
+        if self._away_since is not None:
+            log.info("Usage is recorded again.")
+            self._away_since = None
+
+    def _last_turn(self) -> None:
+        try:
+            self._catch_up()
+            farewell(self.group.process_id)
+        except (DatabaseAway, DatabaseError):
+            log.exception("%d settlements could not be written.", len(self._backlog))
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

@@ -1,0 +1,1 @@
+"""From a secret to the headers of one request. Pure."""

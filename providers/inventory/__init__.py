@@ -1,0 +1,1 @@
+"""Which models there really are: asks providers and facts files over the network."""

@@ -1,0 +1,1 @@
+"""What an endpoint really does, asked as a client: any base URL, any protocol we speak."""

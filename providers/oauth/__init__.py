@@ -1,0 +1,1 @@
+"""How a login becomes a credential, and how it stays one."""

@@ -1,0 +1,135 @@
+"""Models that an account may use only after somebody accepted their maker's terms.
+
+Accepting is done in a person's name: it is asked for, one model at a time, and never done quietly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from controlplane.kit.errors import FaultKind
+from providers.catalog.loader import catalog
+from providers.catalog.registrations import effective_of
+from providers.catalog.schema import Listing
+from providers.catalog.urls import endpoint_of, fill
+from providers.credentials.models import Credential
+from providers.errors import ProviderError
+from providers.oauth import asking
+from providers.oauth.flows.wire import bearer, get, inner, items, post, quoted, text
+from providers.oauth.refresh import ensure_fresh
+from tenants.audit.services import record
+
+_ENABLED: Final = "enabled"
+_LONGEST_TERMS: Final = 4_000
+
+
+class NoModelTerms(ProviderError):
+    """This provider has no such terms, or the model none."""
+
+    kind = FaultKind.NOT_FOUND
+    code = "no_model_terms"
+
+
+class NotForThisAccount(ProviderError):
+    """An organisation decides, not whoever signed in."""
+
+    kind = FaultKind.FORBIDDEN
+    code = "model_not_for_this_account"
+
+
+class TermsUnanswered(ProviderError):
+    kind = FaultKind.UPSTREAM
+    code = "model_terms_unanswered"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTerms:
+    """`terms` are the vendor's words, for people to read."""
+
+    id: str
+    name: str
+    is_enabled: bool
+    terms: str
+
+
+def terms_of(credential: Credential) -> list[ModelTerms]:
+    """The models of this account that have terms. Waits for the vendor. Raises ProviderError. In
+    the credential's scope."""
+    listing = _listing(credential)
+    reply = asking.ask(
+        credential.provider, get(_url(credential, listing.path), headers=_headers(credential))
+    )
+    if reply.status != 200:
+        raise TermsUnanswered(f"The provider answered {reply.status} when asked for its models.")
+    found = []
+    for entry in map(inner, items(reply.object().get("data"))):
+        policy = inner(entry.get("policy"))
+        if name := text(entry.get("id")) if policy else "":
+            found.append(
+                ModelTerms(
+                    id=name[:255],
+                    name=(text(entry.get("name")) or name)[:255],
+                    is_enabled=text(policy.get("state")) == _ENABLED,
+                    terms=text(policy.get("terms"))[:_LONGEST_TERMS],
+                )
+            )
+    return found
+
+
+def accept(credential: Credential, model: str) -> bool:
+    """Accepts the terms of one model for this account. False: they were accepted before. Raises
+    NoModelTerms, NotForThisAccount, ProviderError. In the credential's scope."""
+    wanted = next((each for each in terms_of(credential) if each.id == model), None)
+    if wanted is None:
+        raise NoModelTerms(f"This account has no model {model[:200]!r} with terms to accept.")
+    if wanted.is_enabled:
+        return False
+    listing = _listing(credential)
+    path = listing.enable_path.replace("{model}", quote(model, safe=""))
+    headers = {**_headers(credential), **listing.enable_headers}
+    reply = asking.ask(
+        credential.provider,
+        post(_url(credential, path), {"state": _ENABLED}, body="json", headers=headers),
+    )
+    if reply.status in (403, 404):
+        said = quoted(inner(reply.object().get("error")).get("message"))
+        raise NotForThisAccount(
+            "The organisation behind this account decides about this model: ask its owner, or "
+            f"switch it on in the vendor's own editor.{f' The vendor says: {said}' if said else ''}"
+        )
+    if reply.status >= 400:
+        raise TermsUnanswered(f"The provider answered {reply.status}: nothing was accepted.")
+    record(
+        tenant_id=credential.tenant_id,
+        action="login.model_terms_accepted",
+        target=credential,
+        after={"model": model, "account": credential.account_label},
+    )
+    return True
+
+
+def _listing(credential: Credential) -> Listing:
+    file = catalog().get(credential.provider.catalog_id)
+    listing = file.listing if file is not None else None
+    if listing is None or not listing.enable_path:
+        raise NoModelTerms("The models of this provider have no terms to accept.")
+    return listing
+
+
+def _url(credential: Credential, path: str) -> str:
+    """At the host that this account's own token named. Never at an address a tenant gave: what
+    asks here may reach what tenants may not."""
+    provider = credential.provider
+    file = catalog()[provider.catalog_id]
+    if provider.tenant_id is not None and provider.base_url:
+        raise NoModelTerms("Terms are accepted only at the catalog's own address.")
+    known = file.auth.identifiers
+    endpoint = endpoint_of(known, file.endpoint, provider.endpoint, credential.endpoint)
+    return fill(provider.base_url or file.base_url, known, endpoint) + path
+
+
+def _headers(credential: Credential) -> dict[str, str]:
+    token = ensure_fresh(credential.pk).token
+    return {**effective_of(credential.provider).headers, **bearer(token.reveal())}

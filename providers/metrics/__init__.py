@@ -1,0 +1,1 @@
+"""What providers did lately: rolling figures, for people and for Prometheus."""

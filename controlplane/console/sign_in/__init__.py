@@ -1,0 +1,1 @@
+"""Signing in: passwords, second factors, passkeys, single sign-on, and what stops guessing."""

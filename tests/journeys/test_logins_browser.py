@@ -76,7 +76,8 @@ def test_copilot_from_the_position_to_connected(
     code = page.locator("#user-code")
     assert code.inner_text() == login.user_code
     assert code.get_attribute("aria-label") == " ".join(login.user_code)
-    assert re.match(r"1[45]:\d\d", page.locator("#left").inner_text())
+    # Seconds, until the script has made a clock of them.
+    page.locator("#left", has_text=re.compile(r"1[45]:\d\d")).wait_for()
     link = page.get_by_role("link", name="Open the provider's page")
     assert link.get_attribute("href") == login.verification_uri_complete
     assert link.get_attribute("rel") == "noopener noreferrer"

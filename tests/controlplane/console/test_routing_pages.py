@@ -198,7 +198,7 @@ def test_the_overview_says_how_the_last_hour_was(console: Client, rows: dict[str
     table = console.get(reverse("admin:providers_trafficminute_changelist")).content.decode()
     assert "50.0%" in table
     # The latest minute, or the one before if it has just turned.
-    assert re.search(r'<rect x="11[68]" y="0" width="1.5" height="24"/>', table)
+    assert re.search(r'<rect x="11[68]" y="0" width="2" height="24"/>', table)
 
 
 def test_explain_again_now(console: Client, rows: dict[str, str]) -> None:

@@ -76,6 +76,7 @@ def references(
                     row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
                 ),
                 only_for=only_for,
+                proxy_url=row.proxy_url,
                 headers=_headers(provider, row),
                 base_urls=_base_urls(provider, settings, row),
             )

@@ -83,7 +83,7 @@ def fetch(credential_id: str | uuid.UUID) -> list[QuotaSnapshot]:
         question = quota_ask(login, held, row.endpoint)
         if question is None:
             return []
-        windows = read_quota(login, asking.ask(row.provider, question), now)
+        windows = read_quota(login, asking.ask(row.provider, question, row), now)
     except (LoginUnusable, ProviderError):
         # Its state or the next look says why; what was known stays known, with its date.
         return []

@@ -39,6 +39,8 @@ class CredentialRef(msgspec.Struct, frozen=True, kw_only=True):
     quota_used_up_until: float = 0.0
     # The membership whose keys alone may use it: a person's own login. Empty = everybody.
     only_for: str = ""
+    # Its own way out; empty = the endpoint's, `direct` = none.
+    proxy_url: str = ""
     # Made of this credential's identifiers, and no secret.
     headers: dict[str, str] = {}
     # The provider's base URL -> this credential's, where its host depends on who signed in.

@@ -12,6 +12,11 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='credential',
+            name='model_quotas',
+            field=models.JSONField(blank=True, default=list, editable=False),
+        ),
+        migrations.AddField(
+            model_name='credential',
             name='proxy_url',
             field=models.CharField(blank=True, max_length=500),
         ),

@@ -16,7 +16,7 @@ from controlplane.kit import clock, json
 from controlplane.kit.database_threads import database_threads
 from controlplane.kit.errors import GatewayError
 from controlplane.kit.json import JSONDict
-from controlplane.proxy import choosing, own_key, respond
+from controlplane.proxy import choosing, own_key, respond, stored
 from controlplane.proxy.dialects import client_of, relay_of
 from controlplane.proxy.errors import InvalidBody
 from controlplane.proxy.exchange import Answer, Exchange
@@ -42,8 +42,9 @@ _TRANSLATED: Final = 10
 async def answer(
     exchange: Exchange, caller: KeyRecord, table: RouteTable, state: GatewayState
 ) -> Answer:
-    """Raises InvalidBody, UnknownModel, StrategyRefused."""
+    """Raises InvalidBody, UnknownModel, StrategyRefused, PreviousResponseNotFound."""
     asked = _asked(exchange)
+    await stored.prepare(asked, caller.tenant_id)
     needs = choosing.read_needs(asked)
     own_key.read(asked, table.policy)
     made = choosing.planned(asked, caller, table, state.routing.standing(), needs, is_real=False)
@@ -64,7 +65,8 @@ class _AnyKey:
 
 def for_staff(*, tenant_id: uuid.UUID, path: str, body: JSONDict, strategy: str) -> JSONDict:
     """What a key of this tenant that may use every model would be told, and whose credentials.
-    Reads the database. Raises InvalidBody, UnknownModel, StrategyRefused."""
+    Reads the database. Raises InvalidBody, UnknownModel, StrategyRefused,
+    PreviousResponseNotFound."""
     here = match("POST", EXPLAIN_PATH)
     assert here is not None
     assert here.route is not None
@@ -80,6 +82,7 @@ def for_staff(*, tenant_id: uuid.UUID, path: str, body: JSONDict, strategy: str)
         body=json.dumps({"path": path, "body": body}),
     )
     asked = _asked(exchange)
+    stored.prepare_now(asked, tenant_id)
     made = choosing.planned(
         asked,
         _AnyKey(),
@@ -132,6 +135,7 @@ def explanation(
             "prompt_tokens_at_most": made.needs.most_tokens or None,
             "max_output_tokens": made.needs.max_output or None,
             "keeps_conversation": bool(made.needs.session),
+            "goes_on_at": _holder(made),
         },
         "problem": request if isinstance(request, str) else None,
         "would_be_tried": [
@@ -150,6 +154,14 @@ def explanation(
             for entry in made.rejected
         ],
     }
+
+
+def _holder(made: Plan) -> str | None:
+    """Who gave the answer that `previous_response_id` names, where it may be asked now."""
+    for candidate in made.candidates[:1]:
+        if candidate.target.endpoint.provider_id == made.needs.holder[0]:
+            return candidate.target.endpoint.slug
+    return None
 
 
 def _named(target: Target) -> JSONDict:

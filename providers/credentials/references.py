@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
+import msgspec
 from django.conf import settings as django_settings
 
 from providers.catalog.effective import Effective
@@ -19,7 +20,7 @@ from providers.credentials.resolution import (
     in_order,
     takes_own_key,
 )
-from providers.routing.table import CredentialRef
+from providers.routing.table import CredentialRef, ModelQuota
 from tenants.members.models import Membership
 
 UNUSABLE = frozenset(
@@ -75,7 +76,9 @@ def references(
                 quota_used_up_until=(
                     row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
                 ),
+                model_quotas=msgspec.convert(row.model_quotas, tuple[ModelQuota, ...]),
                 only_for=only_for,
+                proxy_url=row.proxy_url,
                 headers=_headers(provider, row),
                 base_urls=_base_urls(provider, settings, row),
             )

@@ -18,6 +18,7 @@ from providers.catalog.destinations import own_simulator
 from providers.catalog.listings import FoundModel, UnreadableListing, read_page
 from providers.catalog.models import Provider
 from providers.credentials.models import Credential
+from providers.credentials.pick import proxy_of
 from providers.errors import (
     AddressRefused,
     NameNotFound,
@@ -99,7 +100,9 @@ async def _ask(provider: Provider, questions: Questions) -> Verdict:
     if opened := own_simulator(provider):
         clients.allow_for_platform(opened)
     client = clients.of(
-        "tenant" if provider.tenant_id else "platform", provider.ca_certificate, provider.proxy_url
+        "tenant" if provider.tenant_id else "platform",
+        provider.ca_certificate,
+        proxy_of(provider, questions.credential),
     )
     try:
         async with asyncio.timeout(LONGEST_SECONDS):

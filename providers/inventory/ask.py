@@ -25,6 +25,7 @@ from providers.catalog.registrations import effective_of
 from providers.catalog.schema import Listing, ListingShape
 from providers.catalog.urls import endpoint_of, fill, fill_headers
 from providers.credentials.models import Credential
+from providers.credentials.pick import proxy_of
 from providers.credentials.sources import secret_of
 from providers.errors import ProviderError
 from providers.signing import schemes
@@ -80,7 +81,8 @@ def models_of(provider: Provider) -> list[FoundModel] | None:
     if listing.method == "POST":
         headers["Content-Type"] = "application/json"
         body = json.dumps({"project": endpoint["project"]} if "project" in endpoint else {})
-    return asyncio.run(_all_pages(provider, listing, url, headers, body))
+    proxy_url = proxy_of(provider, credential)
+    return asyncio.run(_all_pages(provider, listing, url, headers, body, proxy_url))
 
 
 def facts_from(source: str) -> Facts:
@@ -124,16 +126,19 @@ def _credential_headers(
 
 
 async def _all_pages(
-    provider: Provider, listing: Listing, url: str, headers: Mapping[str, str], body: bytes | None
+    provider: Provider,
+    listing: Listing,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    proxy_url: str,
 ) -> list[FoundModel]:
     clients = _clients()
     if opened := own_simulator(provider):
         clients.allow_for_platform(opened)
     try:
         client = clients.of(
-            "tenant" if provider.tenant_id else "platform",
-            provider.ca_certificate,
-            provider.proxy_url,
+            "tenant" if provider.tenant_id else "platform", provider.ca_certificate, proxy_url
         )
         found: dict[str, FoundModel] = {}
         query: dict[str, str] = {}

@@ -59,7 +59,9 @@ def terms_of(credential: Credential) -> list[ModelTerms]:
     the credential's scope."""
     listing = _listing(credential)
     reply = asking.ask(
-        credential.provider, get(_url(credential, listing.path), headers=_headers(credential))
+        credential.provider,
+        get(_url(credential, listing.path), headers=_headers(credential)),
+        credential,
     )
     if reply.status != 200:
         raise TermsUnanswered(f"The provider answered {reply.status} when asked for its models.")
@@ -92,6 +94,7 @@ def accept(credential: Credential, model: str) -> bool:
     reply = asking.ask(
         credential.provider,
         post(_url(credential, path), {"state": _ENABLED}, body="json", headers=headers),
+        credential,
     )
     if reply.status in (403, 404):
         said = quoted(inner(reply.object().get("error")).get("message"))

@@ -362,7 +362,7 @@ def disconnect(credential: Credential) -> bool:
     if question is None:
         return False
     try:
-        return asking.ask(provider, question).status < 400
+        return asking.ask(provider, question, credential).status < 400
     except ProviderError:
         # Gone here it is; the person can also end it in the account's own settings.
         return False

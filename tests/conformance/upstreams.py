@@ -18,8 +18,8 @@ from providers.protocols.canonical import Event, ModelSpec
 from providers.protocols.codec import UpstreamCall
 from providers.protocols.quirks import Quirks
 from providers.simulator import app
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request as HttpRequest
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Wire, WireRoute
 from providers.simulator.world import World
 

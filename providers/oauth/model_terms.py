@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from django.db import transaction
+
 from controlplane.kit.errors import FaultKind
 from providers.catalog.loader import catalog
-from providers.catalog.registrations import effective_of
 from providers.catalog.schema import Listing
-from providers.catalog.urls import endpoint_of, fill
 from providers.credentials.models import Credential
 from providers.errors import ProviderError
 from providers.oauth import asking
-from providers.oauth.flows.wire import bearer, get, inner, items, post, quoted, text
+from providers.oauth.flows.wire import inner, items, post, quoted, text
 from providers.oauth.refresh import ensure_fresh
+from providers.oauth.serving import models_reply, request_headers, url_of
 from tenants.audit.services import record
 
 _ENABLED: Final = "enabled"
@@ -57,10 +58,10 @@ class ModelTerms:
 def terms_of(credential: Credential) -> list[ModelTerms]:
     """The models of this account that have terms. Waits for the vendor. Raises ProviderError. In
     the credential's scope."""
-    listing = _listing(credential)
-    reply = asking.ask(
-        credential.provider, get(_url(credential, listing.path), headers=_headers(credential))
-    )
+    _listing(credential)
+    token = ensure_fresh(credential.pk).token.reveal()
+    credential.refresh_from_db(fields=["endpoint"])
+    reply = models_reply(credential.provider, credential.login, credential.endpoint, token)
     if reply.status != 200:
         raise TermsUnanswered(f"The provider answered {reply.status} when asked for its models.")
     found = []
@@ -88,11 +89,14 @@ def accept(credential: Credential, model: str) -> bool:
         return False
     listing = _listing(credential)
     path = listing.enable_path.replace("{model}", quote(model, safe=""))
-    headers = {**_headers(credential), **listing.enable_headers}
-    reply = asking.ask(
-        credential.provider,
-        post(_url(credential, path), {"state": _ENABLED}, body="json", headers=headers),
-    )
+    provider, endpoint = credential.provider, credential.endpoint
+    token = ensure_fresh(credential.pk).token.reveal()
+    headers = {
+        **request_headers(provider, credential.login, endpoint, token),
+        **listing.enable_headers,
+    }
+    url = url_of(provider, endpoint, path)
+    reply = asking.ask(provider, post(url, {"state": _ENABLED}, body="json", headers=headers))
     if reply.status in (403, 404):
         said = quoted(inner(reply.object().get("error")).get("message"))
         raise NotForThisAccount(
@@ -101,12 +105,13 @@ def accept(credential: Credential, model: str) -> bool:
         )
     if reply.status >= 400:
         raise TermsUnanswered(f"The provider answered {reply.status}: nothing was accepted.")
-    record(
-        tenant_id=credential.tenant_id,
-        action="login.model_terms_accepted",
-        target=credential,
-        after={"model": model, "account": credential.account_label},
-    )
+    with transaction.atomic():
+        record(
+            tenant_id=credential.tenant_id,
+            action="login.model_terms_accepted",
+            target=credential,
+            after={"model": model, "account": credential.account_label},
+        )
     return True
 
 
@@ -116,20 +121,3 @@ def _listing(credential: Credential) -> Listing:
     if listing is None or not listing.enable_path:
         raise NoModelTerms("The models of this provider have no terms to accept.")
     return listing
-
-
-def _url(credential: Credential, path: str) -> str:
-    """At the host that this account's own token named. Never at an address a tenant gave: what
-    asks here may reach what tenants may not."""
-    provider = credential.provider
-    file = catalog()[provider.catalog_id]
-    if provider.tenant_id is not None and provider.base_url:
-        raise NoModelTerms("Terms are accepted only at the catalog's own address.")
-    known = file.auth.identifiers
-    endpoint = endpoint_of(known, file.endpoint, provider.endpoint, credential.endpoint)
-    return fill(provider.base_url or file.base_url, known, endpoint) + path
-
-
-def _headers(credential: Credential) -> dict[str, str]:
-    token = ensure_fresh(credential.pk).token
-    return {**effective_of(credential.provider).headers, **bearer(token.reveal())}

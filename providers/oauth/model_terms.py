@@ -5,6 +5,7 @@ Accepting is done in a person's name: it is asked for, one model at a time, and 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -13,17 +14,20 @@ from django.db import transaction
 
 from controlplane.kit.errors import FaultKind
 from providers.catalog.loader import catalog
+from providers.catalog.models import Provider
 from providers.catalog.schema import Listing
 from providers.credentials.models import Credential
 from providers.errors import ProviderError
 from providers.oauth import asking
-from providers.oauth.flows.wire import inner, items, post, quoted, text
+from providers.oauth.flows.wire import inner, items, post, quoted, text, word
 from providers.oauth.refresh import ensure_fresh
 from providers.oauth.serving import models_reply, request_headers, url_of
 from tenants.audit.services import record
 
 _ENABLED: Final = "enabled"
 _LONGEST_TERMS: Final = 4_000
+# As vendors write links in such texts: [words](https://…).
+_LINK: Final = re.compile(r"\[([^\[\]]{1,200})\]\((https://[^\s()]{1,500})\)")
 
 
 class NoModelTerms(ProviderError):
@@ -46,13 +50,20 @@ class TermsUnanswered(ProviderError):
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelTerms:
-    """`terms` are the vendor's words, for people to read."""
+    """`terms` are the vendor's words, for people to read, and `links` what these refer to."""
 
     id: str
     name: str
     is_enabled: bool
     terms: str
+    links: tuple[Link, ...] = ()
 
 
 def terms_of(credential: Credential) -> list[ModelTerms]:
@@ -68,12 +79,15 @@ def terms_of(credential: Credential) -> list[ModelTerms]:
     for entry in map(inner, items(reply.object().get("data"))):
         policy = inner(entry.get("policy"))
         if name := text(entry.get("id")) if policy else "":
+            terms = text(policy.get("terms"))[:_LONGEST_TERMS]
+            links = [Link(words, url) for words, url in _LINK.findall(terms) if word(url) == url]
             found.append(
                 ModelTerms(
                     id=name[:255],
                     name=(text(entry.get("name")) or name)[:255],
                     is_enabled=text(policy.get("state")) == _ENABLED,
-                    terms=text(policy.get("terms"))[:_LONGEST_TERMS],
+                    terms=_LINK.sub(r"\1", terms),
+                    links=tuple(links),
                 )
             )
     return found
@@ -115,9 +129,19 @@ def accept(credential: Credential, model: str) -> bool:
     return True
 
 
-def _listing(credential: Credential) -> Listing:
-    file = catalog().get(credential.provider.catalog_id)
+def has_terms(provider: Provider) -> bool:
+    """Whether some models of this provider may have terms of their own."""
+    return _listing_of(provider) is not None
+
+
+def _listing_of(provider: Provider) -> Listing | None:
+    file = catalog().get(provider.catalog_id)
     listing = file.listing if file is not None else None
-    if listing is None or not listing.enable_path:
+    return listing if listing is not None and listing.enable_path else None
+
+
+def _listing(credential: Credential) -> Listing:
+    listing = _listing_of(credential.provider)
+    if listing is None:
         raise NoModelTerms("The models of this provider have no terms to accept.")
     return listing

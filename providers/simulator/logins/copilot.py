@@ -175,6 +175,9 @@ def _snapshots(account: Account, now: datetime) -> JSONDict:
 
 # --- the API's models ------------------------------------------------------------------------
 
+_TERMS: Final = (
+    "The terms of an example. [Read what its maker says](https://docs.example.test/terms)."
+)
 # Name -> type, endpoints, and the policy before anybody switched something on.
 _MODELS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "sim-gpt": ("chat", ("/chat/completions", "/responses"), ""),
@@ -279,7 +282,7 @@ def _listed(name: str, is_enabled: bool) -> JSONDict:
     }
     if policy:
         state = "enabled" if is_enabled else policy
-        entry["policy"] = {"state": state, "terms": "The terms of an example."}
+        entry["policy"] = {"state": state, "terms": _TERMS}
     return entry
 
 

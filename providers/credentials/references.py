@@ -61,30 +61,34 @@ def references(
             continue
         member = members[row.owner_id] if row.is_personal and row.owner_id is not None else None
         only_for = str(member) if member is not None else ""
-        found.append(
-            CredentialRef(
-                id=str(row.pk),
-                label=row.label,
-                priority=row.priority,
-                weight=row.weight,
-                endpoint=row.endpoint,
-                version=row.version,
-                kind=row.kind,
-                source=row.source,
-                quota_share=row.quota_share,
-                quota_used_up_until=(
-                    row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
-                ),
-                only_for=only_for,
-                headers=own_headers(provider, row.login, row.endpoint),
-                base_urls=_base_urls(provider, settings, row),
-            )
-        )
+        found.append(reference_of(provider, settings, row, only_for=only_for))
     return in_order(
         found,
         is_held=is_held(provider, tenant_id, members),
         variable=_variable(provider, settings),
         headers=_own_headers(provider, settings),
+    )
+
+
+def reference_of(
+    provider: Provider, settings: Effective, row: Credential, *, only_for: str = ""
+) -> CredentialRef:
+    return CredentialRef(
+        id=str(row.pk),
+        label=row.label,
+        priority=row.priority,
+        weight=row.weight,
+        endpoint=row.endpoint,
+        version=row.version,
+        kind=row.kind,
+        source=row.source,
+        quota_share=row.quota_share,
+        quota_used_up_until=(
+            row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
+        ),
+        only_for=only_for,
+        headers=own_headers(provider, row.login, row.endpoint),
+        base_urls=_base_urls(provider, settings, row),
     )
 
 

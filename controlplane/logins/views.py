@@ -33,6 +33,7 @@ from providers.oauth.access import (
 from providers.oauth.errors import BadPastedCode
 from providers.oauth.imports import import_kiro
 from providers.oauth.memory import recall
+from providers.oauth.model_terms import has_terms
 from providers.oauth.models import DeviceLogin
 from providers.oauth.quota_chart import lines
 from providers.oauth.states import next_action, shown_state
@@ -144,6 +145,7 @@ def _start_page(
             "is_shared": typed.get("is_shared", ""),
             "error": error,
             "connected": _connected(offer),
+            "has_terms": has_terms(offer.provider),
             "days": quota.SHOWN.days,
         },
         status=status,
@@ -269,6 +271,7 @@ def _wait_page(
             "error": error,
             "owner": login.tenant.name if login.tenant is not None else "The platform",
             "client_name": services.CLIENT_NAME,
+            "has_terms": has_terms(login.provider),
         }
         if login.status == Status.PENDING and login.is_pasted:
             context["authorize_url"] = services.authorize_url(login)

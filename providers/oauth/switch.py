@@ -134,6 +134,11 @@ def _check(row: LoginSettings) -> None:
     for name, fields in row.overrides.items():
         if not isinstance(fields, dict):
             raise BadLoginSettings(f"The overrides of {name!r} are an object of fields.")
+        if "request_headers" in fields:
+            raise BadLoginSettings(
+                "Headers of requests are set on the registration, where they win over the "
+                "catalog's: take request_headers out of the overrides."
+            )
         way = merged(known.get(name), fields)
         if not way.allowed_hosts:
             raise BadLoginSettings(

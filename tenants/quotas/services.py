@@ -180,11 +180,11 @@ def _check_id(limit: Limit, scope_kind: Scope) -> None:
     text = limit.scope_value.strip()
     rows: QuerySet[Any]
     if scope_kind is Scope.KEY:
-        rows = ApiKey.objects.filter(tenant_id=limit.tenant_id)
+        rows = ApiKey.objects.filter(tenant=limit.tenant)
         public_id = text.removeprefix(f"pcp_{TokenKind.LIVE}_").partition("_")[0]
         named = Q(label=text) | Q(public_id=public_id)
     else:
-        rows = Membership.objects.filter(tenant_id=limit.tenant_id)
+        rows = Membership.objects.filter(tenant=limit.tenant)
         named = Q(user__email__iexact=text)
     with suppress(ValueError):
         named |= Q(pk=uuid.UUID(text))

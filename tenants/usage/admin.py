@@ -132,7 +132,7 @@ class UsagePage(ReadOnlyPage):
             chosen = {"tenant": shown["slug"], "by": asked.by, "period": asked.period}
             shown["csv_query"] = urlencode({**chosen, "form": "csv"})
             if asked.tenant is not None:
-                days = {"since": asked.since.date(), "until": asked.until.date()}
+                days = {"since": f"{asked.since:%Y-%m-%d}", "until": f"{asked.until:%Y-%m-%d}"}
                 export = reverse("api-usage-export", args=[asked.tenant.pk])
                 shown["export_url"] = f"{export}?{urlencode(days)}"
         return TemplateResponse(

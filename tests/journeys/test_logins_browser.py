@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextvars
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
 
+from providers.catalog.models import Provider
 from providers.credentials.models import Credential
 from providers.oauth.models import DeviceLogin
 from tenants import scope
@@ -38,9 +40,13 @@ def signed_in(visitors: VisitorFactory, email: str, path: str, **options: bool) 
 def poll(desk: Desk, login: DeviceLogin) -> None:
     """As the background process does it: Playwright's event loop lives in this thread."""
 
+    in_a_thread(lambda: desk.poll(login))
+
+
+def in_a_thread(act: Callable[[], object]) -> None:
     def run() -> None:
         try:
-            desk.poll(login)
+            act()
         finally:
             connections.close_all()
 
@@ -107,6 +113,38 @@ def test_copilot_from_the_position_to_connected(
     page.get_by_text("Active", exact=True).wait_for()
     assert not visitor.is_too_wide
     visitor.picture(f"login-connected-{look.replace(' ', '-')}")
+
+
+@pytest.mark.parametrize("look", ["desk", "phone in the dark, without scripts"])
+def test_terms_of_models_are_read_and_accepted(
+    visitors: VisitorFactory, desk: Desk, look: str
+) -> None:
+    provider = desk.provider("github-copilot")
+    with scope.platform("tests"):
+        url = f"{desk.simulator.url}/copilot"
+        Provider.objects.filter(pk=provider.pk).update(base_url=url)
+    provider.refresh_from_db()
+    in_a_thread(lambda: desk.sign_in(provider, "direct"))
+    is_phone = look != "desk"
+    visitor = signed_in(
+        visitors,
+        desk.user.email,
+        "/login/github-copilot/",
+        is_phone=is_phone,
+        is_dark=is_phone,
+        has_scripts=not is_phone,
+    )
+    page = visitor.page
+    page.get_by_role("link", name="Models of @ada").click()
+    page.get_by_role("heading", name="Models of @ada").wait_for()
+    assert page.get_by_text("Waiting", exact=True).count() == 2
+    assert not visitor.is_too_wide
+    visitor.picture(f"login-models-{'phone' if is_phone else 'desk'}")
+    page.get_by_role("button", name="Accept the terms of sim-claude").click()
+    page.get_by_text("The terms of sim-claude are accepted for @ada.").wait_for()
+    assert page.get_by_text("Accepted", exact=True).count() == 1
+    assert not visitor.is_too_wide
+    visitor.picture(f"login-models-accepted-{'phone' if is_phone else 'desk'}")
 
 
 @pytest.mark.parametrize("how", ["denied", "expired"])

@@ -58,16 +58,17 @@ def overrides(url: str, catalog_id: str) -> dict[str, dict[str, Any]]:
         "quota_url": f"{url}/codex/wham/usage",
         "revoke_url": f"{url}/codex/oauth/revoke",
     }
+    github = {
+        **host,
+        "device_url": f"{url}/github/login/device/code",
+        "token_url": f"{url}/github/login/oauth/access_token",
+        "account_url": f"{url}/github-api/user",
+        "quota_url": f"{url}/github-api/copilot_internal/user",
+    }
     played: dict[str, dict[str, dict[str, Any]]] = {
         "github-copilot": {
-            "device": {
-                **host,
-                "device_url": f"{url}/github/login/device/code",
-                "token_url": f"{url}/github/login/oauth/access_token",
-                "exchange_url": f"{url}/github-api/copilot_internal/v2/token",
-                "account_url": f"{url}/github-api/user",
-                "quota_url": f"{url}/github-api/copilot_internal/user",
-            }
+            "device": {**github, "exchange_url": f"{url}/github-api/copilot_internal/v2/token"},
+            "direct": {**github, "host_url": f"{url}/github-api/graphql"},
         },
         "kiro": {
             "builder_id": {

@@ -323,7 +323,11 @@ def test_explain_a_pasted_body(console: Client, tenant: Tenant) -> None:
             ("off", "openai-completions", 0),
         ):
             made = register(
-                slug=slug, protocol=protocol, base_url="http://127.0.0.1:1", priority=priority
+                slug=slug,
+                protocol=protocol,
+                base_url="http://127.0.0.1:1",
+                priority=priority,
+                limits={"requests_per_minute": 7} if slug == "one" else {},
             )
             store_key(provider=made, label=f"key of {slug}", secret=Secret("sk-canary-9c1"))
             window = 5 if slug == "off" else 0
@@ -345,6 +349,7 @@ def test_explain_a_pasted_body(console: Client, tenant: Tenant) -> None:
     text = page.content.decode()
     assert "one/m" in text
     assert "key of two" in text
+    assert "Limit of the provider: 7 requests per minute, 7 left" in text
     assert "seed" in text
     assert "sk-canary" not in text
 

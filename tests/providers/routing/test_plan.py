@@ -361,6 +361,21 @@ def test_credentials_share_by_weight(weights: tuple[int, ...]) -> None:
         assert abs(counts[ref.id] - rounds * ref.weight / sum(weights)) <= 1
 
 
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 5, 0)])
+@pytest.mark.parametrize("session", ["", "a", "b", "c"])
+def test_filling_first_fills_the_first_credential(weights: tuple[int, ...], session: str) -> None:
+    refs = [CredentialRef(id=f"{n}", weight=weight) for n, weight in enumerate(weights)]
+    routes, known = table(target("p", credentials=refs), strategy="fill-first"), standing()
+    for _ in range(5):
+        made = planned(routes, known, Needs(session=session))
+        assert [ref.id for ref in made.candidates[0].credentials] == ["0", "1", "2"]
+    known.cooldowns.failed(
+        "p", "0", MODEL, outcome=Outcome.QUOTA, now=NOW, cooldown_seconds=30,
+    )  # fmt: skip
+    made = planned(routes, known, Needs(session=session))
+    assert [ref.id for ref in made.candidates[0].credentials] == ["1", "2"]
+
+
 def test_processes_that_start_anywhere_are_fair_together() -> None:
     routes = table(*(target(slug) for slug in "abc"))
     counts = dict.fromkeys("abc", 0)

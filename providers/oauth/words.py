@@ -61,6 +61,15 @@ _WORDS: Final[dict[str, Words]] = {
         "This account has no subscription for this service",
         "Sign in with an account that has one, or ask its organisation for a seat.",
     ),
+    "no_profile": Words(
+        "The company has not given this account a subscription",
+        "Ask the administrator of your organisation to assign one, or sign in with another "
+        "organisation's start URL.",
+    ),
+    "suspended": Words(
+        "The provider suspended this account",
+        "Ask the provider about it, or sign in with another account; nothing was connected.",
+    ),
     "project_required": Words(
         "This Google account needs a Cloud project",
         "Start again and give the id of a project of yours in which Gemini for Google Cloud is on.",

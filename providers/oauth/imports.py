@@ -41,7 +41,7 @@ def import_kiro(
     """A login in the state `confirm`, or `error` with the reason. Raises BadPastedCode for files
     that are none, and what `begin` raises. In the scope of `tenant`."""
     row = switched_on(provider)
-    check_sharing(row, is_personal=is_personal)
+    check_sharing(row, tenant, is_personal=is_personal)
     read = read_file(token_file, client_file, now)
     if isinstance(read, BadFile):
         raise BadPastedCode(read.sentence, param="token_file")

@@ -61,7 +61,7 @@ _KINDS: Final = {
 class MessagesWire:
     slug = "anthropic-messages"
     stream_media_type = "text/event-stream; charset=utf-8"
-    routes = (
+    routes: tuple[WireRoute, ...] = (
         WireRoute("POST", "/v1/messages", "chat"),
         WireRoute("POST", "/v1/messages/count_tokens", "count"),
         WireRoute("GET", "/v1/models", "models"),

@@ -179,6 +179,8 @@ def _check_login(login: OAuth, identifiers: set[str], place: str) -> None:
         # `{code}` stands for what the server answered, in a poll.
         if field.name.endswith("_url") and value and field.name != "redirect_url":
             _check_url(value, identifiers | {"code"}, place)
+    for url in login.account_fallback_urls:
+        _check_url(url, identifiers, place)
     _check_headers(login.request_headers, place)
     needed = {"device_code": "device_url", "pkce": "authorize_url", "key_exchange": "token_url"}
     if not getattr(login, needed[login.flow]):

@@ -281,6 +281,8 @@ class OAuth(_Table, frozen=True, kw_only=True):
     # Sent with requests that show this login's token, instead of the provider's of the same names.
     request_headers: dict[str, str] = {}
     account_url: str = ""
+    # Asked in turn while the address before knew nothing of the account.
+    account_fallback_urls: tuple[str, ...] = ()
     quota_url: str = ""
     redirect_url: str = ""
     # Where an account is set up and its project found (Google's Code Assist).

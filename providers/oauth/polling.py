@@ -31,6 +31,7 @@ from providers.oauth.flows.outcomes import (
     Transient,
 )
 from providers.oauth.flows.tokens import Tokens
+from providers.oauth.identity import identified
 from providers.oauth.memory import Memory, login_in, recall, remember
 from providers.oauth.models import DeviceLogin
 from providers.oauth.serving import made_ready
@@ -267,12 +268,15 @@ def _look_up(row: DeviceLogin) -> datetime | None:
                 return _later(row, code_assist.WAIT_SECONDS)
             case Transient():
                 return _later(row)
-    question = accounts.account_ask(login, found, account)
-    if question is not None:
-        try:
-            account = accounts.read_account(login, asking.ask(row.provider, question), account)
-        except ProviderError as error:
-            row.error_detail = error.message
+    who = identified(row.provider, login, found, account)
+    match who:
+        case Ended():
+            close(row, Status.ERROR, code=who.code, detail=who.detail, now=clock.now())
+            return None
+        case Transient():
+            return _later(row)
+        case Account():
+            account = who
     remember(
         row,
         msgspec.structs.replace(memory, tokens=tokens.packed(found), endpoint=account.endpoint),

@@ -19,6 +19,7 @@ from tenants import scope
 from tenants.members.models import User
 from tests.patience import LONG_SECONDS
 from tests.providers.oauth.conftest import Clock, Desk, desk, moving, simulator, simulator_door
+from tests.providers.oauth.test_pasted_logins import approve_in_browser
 
 if TYPE_CHECKING:
     from tests.journeys.conftest import Visitor, VisitorFactory
@@ -170,6 +171,43 @@ def test_a_bad_end_and_starting_again(visitors: VisitorFactory, desk: Desk, how:
     assert the_login().pk != login.pk
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("heading", name="You cancelled this sign-in").wait_for()
+
+
+def test_a_pasted_code_wrong_and_right(visitors: VisitorFactory, desk: Desk) -> None:
+    desk.provider("claude-subscription")
+    visitor = signed_in(
+        visitors, desk.user.email, "/login/claude-subscription/", is_phone=True, is_dark=True
+    )
+    visitor.watched.expected = ("400",)
+    page = visitor.page
+    page.get_by_role("button", name="Start signing in").click()
+    page.get_by_role("heading", name="Sign in and bring back the code").wait_for()
+    link = page.get_by_role("link", name="Open the sign-in page")
+    assert (link.get_attribute("href") or "").startswith(f"{desk.simulator.url}/claude/oauth")
+    page.get_by_label("Code or address").fill("abc#of-another-sign-in")
+    page.get_by_role("button", name="Hand in the code").click()
+    page.get_by_text("belongs to another sign-in").wait_for()
+    assert not visitor.is_too_wide
+    visitor.picture("login-paste")
+    pasted: list[str] = []
+    in_a_thread(lambda: pasted.append(approve_in_browser(desk, the_login())))
+    page.get_by_label("Code or address").fill(pasted[0])
+    page.get_by_role("button", name="Hand in the code").click()
+    page.get_by_role("button", name="Yes, connect it").click()
+    page.get_by_role("heading", name="Connected as ada@example.test").wait_for()
+
+
+def test_what_is_in_the_way_is_told_while_it_waits(visitors: VisitorFactory, desk: Desk) -> None:
+    desk.provider("github-copilot")
+    visitor = signed_in(visitors, desk.user.email, "/v0/oauth/copilot")
+    login = start(visitor)
+    in_a_thread(lambda: desk.script(login, "slow_down", "status=503"))
+    poll(desk, login)
+    visitor.page.get_by_text("The provider asked us to look less often.").wait_for()
+    poll(desk, login)
+    visitor.page.get_by_text("The provider does not answer at the moment.").wait_for()
+    assert visitor.page.locator("#user-code").inner_text() == login.user_code
+    visitor.picture("login-vendor-down")
 
 
 def test_without_scripts_it_works_too(visitors: VisitorFactory, desk: Desk) -> None:

@@ -55,7 +55,7 @@ class ConnectionModelsView(ControlView):
         row = access_login_credential(self.caller, connection_id)
         with scope_of(row):
             found = model_terms.terms_of(row) if model_terms.has_terms(row.provider) else []
-        return Response(self.shown({"items": found}, ModelsWithTermsSerializer))
+        return Response(ModelsWithTermsSerializer({"items": found}).data)
 
 
 @extend_schema(tags=["logins"])
@@ -80,4 +80,4 @@ class AcceptTermsView(ControlView):
         with scope_of(row):
             model_terms.accept(row, model)
             found = model_terms.terms_of(row)
-        return Response(self.shown({"items": found}, ModelsWithTermsSerializer))
+        return Response(ModelsWithTermsSerializer({"items": found}).data)

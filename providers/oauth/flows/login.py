@@ -85,6 +85,7 @@ def filled(
         **{url: put(getattr(oauth, url)) for url in _URLS},
         allowed_hosts=tuple(put(host) for host in oauth.allowed_hosts),
         parameters={key: put(value) for key, value in oauth.parameters.items()},
+        account_fallback_urls=tuple(put(url) for url in oauth.account_fallback_urls),
         api_hosts={domain: put(host) for domain, host in oauth.api_hosts.items()},
     )
     return Login(

@@ -262,8 +262,7 @@ def test_apply_is_idempotent_and_mends_what_is_missing() -> None:
     assert row_security.apply(connection) == []
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_migration_goes_back_and_forth() -> None:
+def go_back_and_forth() -> None:
     executor = MigrationExecutor(connection)
     # Every app's: going back takes along what was built upon it.
     latest = executor.loader.graph.leaf_nodes()
@@ -279,6 +278,19 @@ def test_the_migration_goes_back_and_forth() -> None:
             # Other apps' tables wait for the end of the `migrate` command, which no executor has.
             late = row_security.apply(connection)
     assert not [table for table in late if table.startswith("tenants_")]
+
+
+@on_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_the_migration_goes_back_and_forth() -> None:
+    go_back_and_forth()
+
+
+@pytest.mark.soak
+@pytest.mark.django_db(transaction=True)
+def test_all_migrations_from_there_on_go_back_and_forth() -> None:
+    """There is no policy to take away on SQLite, but every app's tables and triggers."""
+    go_back_and_forth()
 
 
 def test_commands_that_touch_every_tenant_run_as_the_platform(

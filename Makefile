@@ -60,6 +60,8 @@ test: install-dev ## run every test on SQLite, then storage tests on PostgreSQL 
 .PHONY: soak
 soak: install-dev ## the long tests: a million hostile inputs, thousands of callers that hang up
 	@env -u DATABASE_URL -u REDIS_URL -u STATE_DIR $(BIN)/python -m pytest -n $(JOBS) -m soak
+	@env -u STATE_DIR $(BIN)/python tests/services.py $(BIN)/python -m pytest -n $(JOBS) \
+		-m "soak and storage"
 	@env -u DATABASE_URL -u REDIS_URL -u STATE_DIR PCP_TO_THE_LETTER=1 $(BIN)/python -m pytest -n 0 -m timed
 	@env -u DATABASE_URL -u REDIS_URL -u STATE_DIR PCP_EXAMPLES=30 $(BIN)/python -m pytest -n $(JOBS) \
 		tests/providers/protocols tests/conformance/test_nothing_silent.py -m "not soak"

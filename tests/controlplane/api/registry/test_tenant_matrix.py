@@ -26,7 +26,7 @@ from tests.controlplane.api.test_credentials import over_asgi, over_handler
 from tests.controlplane.api.test_matrix import methods_of
 from tests.tenants.keys.bad_credentials import Keys, bad_ones
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 # (route, method) -> path arguments, query, body. `private` is a registration of `home` alone.
 ROWS: dict[tuple[str, str], tuple[list[str], str, Any]] = {
@@ -98,6 +98,7 @@ def test_credentials_that_are_none(
         assert everything() == before, name
 
 
+@pytest.mark.storage
 def test_foreign_and_missing_are_one_answer(
     home: Home, elsewhere: Home, private: None, everything: Callable[[], Any]
 ) -> None:
@@ -123,6 +124,7 @@ def test_foreign_and_missing_are_one_answer(
     assert everything() == before
 
 
+@pytest.mark.storage
 def test_whose_key_serves_is_never_shown(home: Home, private: None) -> None:
     """Not the label, not the fingerprint, not the address that requests go to."""
     key = with_key(home.tenant, ["proxy"])

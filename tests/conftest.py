@@ -240,6 +240,21 @@ def key(tenant: Tenant) -> tuple[ApiKey, Secret]:
         return services.create_key(tenant=tenant, label="test key")
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    from tests import migrated
+
+    migrated.migrate_once()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Once, by the process that all others were started by."""
+    if not hasattr(session.config, "workerinput"):
+        from tests import migrated
+
+        migrated.drop()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _flush_empties_the_audit_log() -> Iterator[None]:
     from tests.audit_log import emptied_by_flush

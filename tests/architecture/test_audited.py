@@ -147,6 +147,7 @@ def functions(file: Path) -> Iterator[_Function]:
     yield from walk(ast.parse(file.read_text()), "")
 
 
+@functools.cache
 def unrecorded(file: Path) -> list[str]:
     """Functions of this module that write, and neither they, nor what they call, nor (for
     private ones) all who call them here, record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
     yield "manage.py", ast.parse((ROOT / "manage.py").read_text())
 
 
+@functools.cache
 def variables_read() -> dict[str, str]:
     """Name to kind, of every `env.reader("NAME", …)` in the code."""
     found = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -262,8 +263,28 @@ def test_apply_is_idempotent_and_mends_what_is_missing() -> None:
     assert row_security.apply(connection) == []
 
 
+@on_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_the_migration_goes_back_and_forth() -> None:
+    migration = import_module("tenants.migrations.0003_row_level_security")
+    count = "SELECT count(*) FROM pg_policy"
+    sync()
+    before = rows(count)
+    assert before != [(0,)]
+    with connection.schema_editor() as editor:
+        migration.disable(None, editor)
+    sync()
+    without = rows(count)
+    with connection.schema_editor() as editor:
+        migration.enable(None, editor)
+    sync()
+    assert without == [(0,)]
+    assert rows(count) == before
+
+
+@pytest.mark.soak
+@pytest.mark.django_db(transaction=True)
+def test_all_migrations_from_there_on_go_back_and_forth() -> None:
     executor = MigrationExecutor(connection)
     # Every app's: going back takes along what was built upon it.
     latest = executor.loader.graph.leaf_nodes()

@@ -23,7 +23,7 @@ from tests.controlplane.api.conftest import Api, Home, error_of, signed_in, with
 from tests.controlplane.api.logins import rows as logins
 from tests.controlplane.api.providers import rows as registry
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 ROLES = ("viewer", "member", "admin", "owner")
@@ -245,6 +245,7 @@ def strangers(home: Home, elsewhere: Home) -> dict[str, Api]:
     return people
 
 
+@pytest.mark.storage
 def test_strangers_read_and_change_nothing_and_cannot_tell_foreign_from_missing(
     home: Home, elsewhere: Home, everything: Callable[[], Any]
 ) -> None:
@@ -263,6 +264,7 @@ def test_strangers_read_and_change_nothing_and_cannot_tell_foreign_from_missing(
     assert everything() == before
 
 
+@pytest.mark.storage
 def test_a_row_is_found_under_its_own_tenant_alone(
     home: Home, elsewhere: Home, staff: User, everything: Callable[[], Any]
 ) -> None:
@@ -293,6 +295,7 @@ def test_a_row_is_found_under_its_own_tenant_alone(
     assert everything() == before
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize("role", ROLES)
 def test_roles_in_ones_own_tenant(role: str, home: Home, everything: Callable[[], Any]) -> None:
     api = signed_in(home.members[role].user)
@@ -313,6 +316,7 @@ def test_roles_in_ones_own_tenant(role: str, home: Home, everything: Callable[[]
     assert everything() == before
 
 
+@pytest.mark.storage
 def test_platform_staff_reach_everything(home: Home, as_staff: Api) -> None:
     for (name, method), row in ROWS.items():
         with undone():
@@ -321,6 +325,7 @@ def test_platform_staff_reach_everything(home: Home, as_staff: Api) -> None:
         assert answer.status_code in allowed, (name, method, answer.content)
 
 
+@pytest.mark.storage
 def test_a_managing_key_is_an_admin_and_a_reading_key_changes_nothing(
     home: Home, everything: Callable[[], Any]
 ) -> None:
@@ -351,6 +356,7 @@ def test_a_managing_key_is_an_admin_and_a_reading_key_changes_nothing(
     assert everything() == before
 
 
+@pytest.mark.storage
 def test_lists_hold_ones_own(home: Home, elsewhere: Home, as_staff: Api) -> None:
     def slugs(api: Api) -> set[str]:
         return {item["slug"] for item in api("get", reverse("api-tenants")).json()["items"]}
@@ -366,6 +372,7 @@ def test_lists_hold_ones_own(home: Home, elsewhere: Home, as_staff: Api) -> None
         assert str(elsewhere.tenant.id).encode() not in answer.content
 
 
+@pytest.mark.storage
 def test_a_suspended_tenant_is_read_by_its_people_changed_by_nobody_and_its_keys_stop(
     home: Home, as_staff: Api, everything: Callable[[], Any]
 ) -> None:
@@ -387,6 +394,7 @@ def test_a_suspended_tenant_is_read_by_its_people_changed_by_nobody_and_its_keys
     assert Tenant.objects.get(pk=home.tenant.pk).status == "suspended"
 
 
+@pytest.mark.storage
 def test_nothing_of_one_request_leaks_into_the_next(home: Home, admin: Api) -> None:
     from tenants.audit.actor import NoActor, current_actor
 
@@ -397,6 +405,7 @@ def test_nothing_of_one_request_leaks_into_the_next(home: Home, admin: Api) -> N
         current_actor()
 
 
+@pytest.mark.storage
 def test_a_person_who_left_is_nobody(home: Home) -> None:
     user = home.members["owner"].user
     api = signed_in(user)

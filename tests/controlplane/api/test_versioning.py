@@ -17,7 +17,7 @@ from tenants.keys.services import update_key
 from tenants.members.models import Membership, Tenant
 from tests.controlplane.api.conftest import V1, Api, Home, error_of, furnish, signed_in
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 # What is edited, and two edits of it.
 EDITS: dict[str, tuple[Callable[[Home], str], dict[str, Any], dict[str, Any]]] = {
@@ -31,6 +31,7 @@ EDITS: dict[str, tuple[Callable[[Home], str], dict[str, Any], dict[str, Any]]] =
 }
 
 
+@pytest.mark.storage
 @pytest.mark.parametrize("what", EDITS)
 def test_the_second_of_two_who_saw_the_same_is_told(home: Home, owner: Api, what: str) -> None:
     where, one, two = EDITS[what]
@@ -79,6 +80,7 @@ def test_what_if_match_may_say(
         assert error_of(answer)["code"] == "precondition_required"
 
 
+@pytest.mark.storage
 def test_removing_somebody_needs_to_have_seen_them(home: Home, owner: Api) -> None:
     member = home.members["viewer"]
     path = f"{V1}/tenants/{home.tenant.id}/members/{member.id}"
@@ -89,6 +91,7 @@ def test_removing_somebody_needs_to_have_seen_them(home: Home, owner: Api) -> No
     assert owner("delete", path, if_match='"2"').status_code == 404
 
 
+@pytest.mark.storage
 def test_changing_nothing_moves_nothing(
     home: Home, owner: Api, everything: Callable[[], Any]
 ) -> None:
@@ -100,6 +103,7 @@ def test_changing_nothing_moves_nothing(
     assert everything() == before
 
 
+@pytest.mark.storage
 def test_a_change_between_the_check_and_the_update_is_noticed(
     home: Home, admin: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +120,7 @@ def test_a_change_between_the_check_and_the_update_is_noticed(
     assert admin("get", path).json()["label"] == "theirs"
 
 
+@pytest.mark.storage
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", EDITS)
 def test_of_many_at_once_one_wins(tenant: Tenant, what: str) -> None:

@@ -30,7 +30,7 @@ from tenants.audit.models import AuditEvent
 from tenants.members.models import Membership, Tenant, User
 from tests.controlplane.console.test_tenant_matrix import METHODS, admin_patterns
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 PAGES = ("alias", "routingpolicy", "resting", "routetrace", "trafficminute")
 ROW_VIEWS = {"change", "history", "delete"}
@@ -169,6 +169,7 @@ def test_only_platform_staff_get_in(who: str, rows: dict[str, str], tenant: Tena
         assert Alias.objects.count() == 1
 
 
+@pytest.mark.storage
 def test_each_page_opens_and_says_what_is_there(console: Client, rows: dict[str, str]) -> None:
     for page, wanted in (
         ("alias", "alias-"),
@@ -190,6 +191,7 @@ def test_each_page_opens_and_says_what_is_there(console: Client, rows: dict[str,
     assert "&lt;b&gt;/m: context too small (5, asked 9)" in text
 
 
+@pytest.mark.storage
 def test_the_overview_says_how_the_last_hour_was(console: Client, rows: dict[str, str]) -> None:
     text = console.get(reverse("admin:index")).content.decode()
     assert "Requests to providers" in text
@@ -201,6 +203,7 @@ def test_the_overview_says_how_the_last_hour_was(console: Client, rows: dict[str
     assert re.search(r'<rect x="11[68]" y="0" width="2" height="24"/>', table)
 
 
+@pytest.mark.storage
 def test_explain_again_now(console: Client, rows: dict[str, str]) -> None:
     path = reverse("admin:providers_routetrace_again", args=[rows["routetrace"]])
     text = console.get(path).content.decode()
@@ -223,6 +226,7 @@ def test_empty_pages_say_what_to_do(console: Client) -> None:
         assert words in console.get(reverse(f"admin:providers_{page}_changelist")).content.decode()
 
 
+@pytest.mark.storage
 def test_an_alias_from_making_to_removing(
     console: Client, rows: dict[str, str], tenant: Tenant
 ) -> None:
@@ -264,6 +268,7 @@ def test_an_alias_from_making_to_removing(
     assert {"alias.created", "alias.changed", "alias.removed"} <= actions
 
 
+@pytest.mark.storage
 def test_a_policy_is_set_once_for_each(console: Client, tenant: Tenant) -> None:
     add = reverse("admin:providers_routingpolicy_add")
     form = {"tenant": str(tenant.id), "strategy": "fastest", "allowed_strategies": "fastest"}
@@ -280,6 +285,7 @@ def test_a_policy_is_set_once_for_each(console: Client, tenant: Tenant) -> None:
     assert "Give a list of these" in wrong.content.decode()
 
 
+@pytest.mark.storage
 def test_rests_are_ended_from_the_list(console: Client, rows: dict[str, str]) -> None:
     answer = console.post(
         reverse("admin:providers_resting_changelist"),
@@ -291,6 +297,7 @@ def test_rests_are_ended_from_the_list(console: Client, rows: dict[str, str]) ->
         assert not Resting.objects.exists()
 
 
+@pytest.mark.storage
 def test_pages_cost_the_same_however_many_rows_there_are(
     console: Client, tenant: Tenant, rows: dict[str, str]
 ) -> None:

@@ -28,7 +28,7 @@ from tenants.quotas.services import change_policy, create_limit
 from tenants.usage.models import UsageEvent
 from tests.ledger import spend
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 FORM = "application/x-www-form-urlencoded"
 METHODS = ("get", "head", "options", "post", "put", "patch", "delete", "trace")
@@ -203,6 +203,7 @@ def test_foreign_and_missing_rows_answer_alike(outsider: Client, rows: dict[str,
                 assert there.content == away.content or b"csrfmiddlewaretoken" in there.content
 
 
+@pytest.mark.storage
 def test_platform_staff_get_in_everywhere(staff: User, rows: dict[str, str]) -> None:
     client = Client()
     client.force_login(staff)
@@ -221,6 +222,7 @@ def test_platform_staff_get_in_everywhere(staff: User, rows: dict[str, str]) -> 
     assert not refused
 
 
+@pytest.mark.storage
 def test_staff_without_a_session_scope_cannot_leak_into_the_next_request(
     staff: User, rows: dict[str, str]
 ) -> None:

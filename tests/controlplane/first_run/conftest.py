@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,32 @@ def manage(state: Path, *words: str, **environ: str) -> subprocess.CompletedProc
     )
 
 
+@dataclass(frozen=True)
+class FirstStart:
+    """What the first start made from nothing, and what it showed."""
+
+    state: Path
+    shown: str
+
+    def copied_to(self, folder: Path) -> Path:
+        return Path(shutil.copytree(self.state, folder / "state"))
+
+
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_start(tmp_path_factory: pytest.TempPathFactory) -> FirstStart:
+    """Copy its folder, do not use it."""
+    state = tmp_path_factory.mktemp("first") / "state"
+    done = manage(state, "first_run", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    return FirstStart(state, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def installed(first_start: FirstStart, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of an installation that holds a sealed secret. Copy it, do not use it."""
-    state = tmp_path_factory.mktemp("installed") / "state"
-    for words in (["first_run", "--port", "0"], ["shell", "-v", "0", "-c", SEAL_SOMETHING]):
-        done = manage(state, *words)
-        assert done.returncode == 0, done.stderr
+    state = first_start.copied_to(tmp_path_factory.mktemp("installed"))
+    done = manage(state, "shell", "-v", "0", "-c", SEAL_SOMETHING)
+    assert done.returncode == 0, done.stderr
     return state
 
 

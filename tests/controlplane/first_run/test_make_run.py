@@ -15,15 +15,21 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane.first_run.conftest import ROOT
+from tests.controlplane.first_run.conftest import ROOT, FirstStart
 from tests.patience import LONG_SECONDS, allowed
 
 STOP_SECONDS = 10
 
 
 @pytest.mark.timed
-def test_it_runs_answers_and_stops(tmp_path: Path, wait_until: Callable[..., Any]) -> None:
+def test_it_runs_answers_and_stops(
+    first_start: FirstStart, tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    # As if an earlier start had been ended when its secrets were written and nothing else was.
+    (first_start.copied_to(tmp_path) / "control-plane.sqlite3").unlink()
     first = _start_and_stop(tmp_path, wait_until)
+    assert "making secrets" not in first
+    assert "pcp_live_" in first
     assert "one-time password" in first
     assert "curl http://127.0.0.1:" in first
     second = _start_and_stop(tmp_path, wait_until)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests import migrated
 from tests.patience import LONG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -173,14 +174,16 @@ class Home:
         return done.stdout
 
     def prepare(self) -> None:
+        """The database is migrated, but for the probe's own tables."""
         self.manage("migrate", "--verbosity", "0")
         self.manage("vault", "init")
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None) -> Path:
     """A folder with an SQLite database and a vault key, to be copied."""
     home = Home(tmp_path_factory.mktemp("prepared"))
+    migrated.make_sqlite(home.folder / "control-plane.sqlite3")
     home.prepare()
     return home.folder
 
@@ -193,14 +196,14 @@ def home(prepared: Path, tmp_path: Path) -> Home:
 
 
 @contextlib.contextmanager
-def database_of_its_own() -> Iterator[str]:
+def database_of_its_own(*, template: str = "template1") -> Iterator[str]:
     """On the server of DATABASE_URL; yields the new database's URL."""
     import psycopg
 
     url = os.environ["DATABASE_URL"]
     name = f"probe_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     parts = urlsplit(url)
     try:
         # Not _replace().geturl(), which drops the empty host of postgres://user@/name?host=…
@@ -211,12 +214,14 @@ def database_of_its_own() -> Iterator[str]:
 
 
 @pytest.fixture
-def stored_home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+def stored_home(
+    request: pytest.FixtureRequest, tmp_path: Path, django_db_setup: None
+) -> Iterator[Home]:
     """The system on the database that the suite runs on."""
     if not os.environ.get("DATABASE_URL"):
         yield request.getfixturevalue("home")
         return
-    with database_of_its_own() as url:
+    with database_of_its_own(template=migrated.kept_database()) as url:
         home = Home(tmp_path, database_url=url)
         home.prepare()
         yield home

@@ -59,17 +59,14 @@ class System:
             return dict(json.loads(body))
 
 
-def test_random_kills_lose_nothing(
-    stored_home: Home,
-    serve: Serve,
-    wait_until: Wait,
-    record_property: Callable[[str, object], None],
-) -> None:
+def kill_at_random(
+    targets: list[str], home: Home, serve: Serve, wait_until: Wait
+) -> dict[str, int]:
+    """Kills one after the other, each in the middle of its jobs. Checks that nothing was lost."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
-    system = System(stored_home, serve)
-    targets = ["supervisor"] * 5 + ["gateway"] * 7 + ["background"] * 8
+    system = System(home, serve)
     dice.shuffle(targets)
     acknowledged = 0
     orphans: set[int] = set()
@@ -119,8 +116,24 @@ def test_random_kills_lose_nothing(
         "attempts repeated": report["effects"] - report["distinct_effects"],
     }
     print(figures)
-    record_property("R5", figures)
-    assert acknowledged >= 1000
-    assert len(targets) == 20
     assert (report["jobs"], report["done"]) == (acknowledged, acknowledged)
     assert figures["lost"] == figures["finished twice"] == figures["orphans"] == 0
+    return figures
+
+
+def test_random_kills_lose_nothing(stored_home: Home, serve: Serve, wait_until: Wait) -> None:
+    kill_at_random(["supervisor", "gateway", "background"], stored_home, serve, wait_until)
+
+
+@pytest.mark.soak
+def test_twenty_random_kills_among_a_thousand_jobs_lose_nothing(
+    stored_home: Home,
+    serve: Serve,
+    wait_until: Wait,
+    record_property: Callable[[str, object], None],
+) -> None:
+    targets = ["supervisor"] * 5 + ["gateway"] * 7 + ["background"] * 8
+    figures = kill_at_random(targets, stored_home, serve, wait_until)
+    record_property("R5", figures)
+    assert figures["kills"] == 20
+    assert figures["jobs"] >= 1000

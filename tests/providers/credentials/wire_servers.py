@@ -62,7 +62,7 @@ def listening(answer: Callable[[Seen], Answer]) -> Iterator[Server]:
             """Tests read `requests`."""
 
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{made.server_address[1]}"
     try:

@@ -120,3 +120,8 @@ BAD: Final[dict[str, Callable[[Keys], Bad]]] = {
     "CR LF": lambda keys: Bad((bearer(keys.good + "\r\n x: y"),)),
 }
 NAMES: Final = tuple(BAD)
+
+
+def bad_ones(keys: Keys) -> list[tuple[str, Bad]]:
+    """All of them, for a test whose rows cost more than its questions."""
+    return [(name, make(keys)) for name, make in BAD.items()]

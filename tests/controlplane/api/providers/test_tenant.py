@@ -22,7 +22,7 @@ from tenants.audit.actor import acting_as
 from tenants.members.models import Tenant, User
 from tests.controlplane.api.conftest import Api, Home, error_of, signed_in, with_key
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db]
+pytestmark = pytest.mark.django_db
 
 ROUTES = [
     ("v1-providers", []),
@@ -59,6 +59,7 @@ def names(api: Api) -> dict[str, dict[str, Any]]:
     return {item["name"]: item for item in answer.json()["items"]}
 
 
+@pytest.mark.storage
 def test_a_tenant_sees_its_own_and_what_is_shared_with_it(
     home: Home, elsewhere: Home, claude: Provider, key: Api
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_tenant_sees_its_own_and_what_is_shared_with_it(
         assert error_of(answer)["message"] == error_of(gone)["message"]
 
 
+@pytest.mark.storage
 def test_ones_own_registration_hides_the_platforms_of_the_same_name(
     home: Home, claude: Provider, key: Api
 ) -> None:
@@ -95,6 +97,7 @@ def test_ones_own_registration_hides_the_platforms_of_the_same_name(
     assert key("get", "/v1/providers/claude").json()["owner"] == "tenant"
 
 
+@pytest.mark.storage
 def test_models_have_the_names_that_requests_may_use(
     home: Home, claude: Provider, key: Api
 ) -> None:
@@ -124,6 +127,7 @@ def test_models_have_the_names_that_requests_may_use(
     assert limited
 
 
+@pytest.mark.storage
 def test_prices_are_shown_if_allowed(home: Home, claude: Provider, key: Api) -> None:
     def price() -> Any:
         items = key("get", "/v1/providers/claude/models").json()["items"]
@@ -137,6 +141,7 @@ def test_prices_are_shown_if_allowed(home: Home, claude: Provider, key: Api) -> 
     assert price() is not None
 
 
+@pytest.mark.storage
 def test_capabilities_name_the_most_specific_source(home: Home, claude: Provider, key: Api) -> None:
     with scopes.platform("test"):
         add_model(provider=claude, upstream_id="brand-new")
@@ -165,6 +170,7 @@ def test_capabilities_name_the_most_specific_source(home: Home, claude: Provider
     assert (sources["streaming"], sources["rerank"]) == ("provider", "probe")
 
 
+@pytest.mark.storage
 def test_a_model_that_may_not_be_used_is_one_that_is_not_there(
     home: Home, claude: Provider, key: Api
 ) -> None:
@@ -184,6 +190,7 @@ def test_a_model_that_may_not_be_used_is_one_that_is_not_there(
         assert (refused.status_code, error_of(refused)["param"]) == (400, param)
 
 
+@pytest.mark.storage
 def test_only_a_managing_key_switches_and_only_its_own(
     home: Home, claude: Provider, key: Api
 ) -> None:
@@ -210,6 +217,7 @@ def test_only_a_managing_key_switches_and_only_its_own(
         assert Provider.objects.get(pk=claude.pk).is_enabled
 
 
+@pytest.mark.storage
 def test_status_shows_the_timeline(home: Home, claude: Provider, key: Api) -> None:
     with scopes.platform("test"):
         ProviderCheck.objects.create(
@@ -248,6 +256,7 @@ def test_other_methods_are_refused(name: str, args: list[str], key: Api) -> None
         assert error_of(answer)["code"] == "method_not_allowed"
 
 
+@pytest.mark.storage
 def test_queries_do_not_grow_with_what_there_is(
     home: Home, claude: Provider, key: Api, django_assert_max_num_queries: Any
 ) -> None:

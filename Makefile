@@ -101,8 +101,9 @@ compose-secrets: ## make the random secrets that compose.yaml mounts
 	@$(PYTHON) tools/compose_secrets.py
 
 .PHONY: bench
-bench: install-dev ## measure the gateway beside nginx (needs nginx and wrk): BENCH="--rounds 1"
+bench: install-dev ## measure the gateway beside nginx (needs nginx and wrk), and planning: BENCH="--rounds 1"
 	@$(BIN)/python -m tools.bench $(BENCH)
+	@$(BIN)/python tools/bench_plan.py
 
 .PHONY: lock
 lock: install-dev ## pin requirements*.txt anew: hashes, every platform, a week old at least

@@ -3,6 +3,7 @@
 from providers.admin_pages import overview
 from providers.admin_pages.credentials import CredentialPage
 from providers.admin_pages.models import MappingPage, ModelPage
+from providers.admin_pages.policy import RegistryPolicyPage
 from providers.admin_pages.registrations import ProviderPage
 from providers.metrics.admin import TrafficPage
 from providers.oauth.admin import LoginSettingsPage
@@ -15,6 +16,7 @@ __all__ = [
     "MappingPage",
     "ModelPage",
     "ProviderPage",
+    "RegistryPolicyPage",
     "RestingPage",
     "RoutingPolicyPage",
     "TracePage",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
+from datetime import datetime
 
 from django.db import transaction
 
@@ -15,16 +15,35 @@ from tenants.usage.outcome import Held, Outcome, TargetFacts
 from tenants.usage.rollups import roll_up
 
 
-def spend(tenant: Tenant, *costs: int | None, model: str = "gpt-test") -> None:
-    """Requests that were settled just now."""
+def spend(
+    tenant: Tenant,
+    *costs: int | None,
+    model: str = "gpt-test",
+    at: datetime | None = None,
+    error: str = "",
+    **held_by: uuid.UUID,
+) -> None:
+    """Requests that were settled at a time, by default just now. `held_by`: key_id, member_id."""
+    settled = at or clock.now()
     entries = []
     for cost in costs:
         held = Held(
-            request_id=uuid.uuid4().hex, tenant_id=tenant.id, taken_at=time.time(), model=model
+            request_id=uuid.uuid4().hex,
+            tenant_id=tenant.id,
+            taken_at=settled.timestamp(),
+            model=model,
+            **held_by,
         )
-        outcome = Outcome(input=10, output=2, cost_nanos=cost, price_basis="price")
+        outcome = Outcome(
+            input=10,
+            output=2,
+            cost_nanos=cost,
+            price_basis="price",
+            status=503 if error else 200,
+            error_code=error,
+        )
         part = writing.Part(outcome, TargetFacts(provider="acme", model=model), ())
-        entries += writing.entries_of(held, [part], "", clock.now())
+        entries += writing.entries_of(held, [part], "", settled)
     with scope.platform("tests"), transaction.atomic():
         writing.append(entries)
     roll_up()

@@ -144,7 +144,7 @@ def stream_events(count: int) -> Iterator[Event]:
 
 def wire_pieces(slug: str, count: int) -> list[bytes]:
     """The answer on a vendor's wire, one piece per event, as the simulation plays it."""
-    from providers.simulator.scenarios import Ask
+    from providers.simulator.asked import Ask
     from providers.simulator.wire import bedrock, code_assist, gemini, kiro, mistral, vertex
 
     events = list(stream_events(count))

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, include, path, re_path, register_converter
 
-from controlplane.api import alerts, audit, docs, keys, members, quotas, tenants, usage
+from controlplane.api import (
+    alerts,
+    audit,
+    docs,
+    keys,
+    members,
+    quotas,
+    tenants,
+    usage,
+    usage_reports,
+)
 from controlplane.api import schema as schema  # describes our authentication to drf-spectacular
 from controlplane.api.view import NoSuchPath
 
@@ -81,8 +91,17 @@ version_1: list[URLPattern] = [
         name="api-platform-limit",
     ),
     path(f"{_TENANT}/usage/events", usage.UsageEventsView.as_view(), name="api-usage-events"),
-    path(f"{_TENANT}/usage/report", usage.UsageReportView.as_view(), name="api-usage-report"),
-    path(f"{_TENANT}/usage/budgets", usage.BudgetsView.as_view(), name="api-usage-budgets"),
+    path(
+        f"{_TENANT}/usage/report", usage_reports.UsageReportView.as_view(), name="api-usage-report"
+    ),
+    path(
+        "usage/report", usage_reports.PlatformReportView.as_view(), name="api-platform-usage-report"
+    ),
+    path(f"{_TENANT}/usage/movers", usage_reports.MoversView.as_view(), name="api-usage-movers"),
+    path(
+        f"{_TENANT}/usage/errors", usage_reports.UsageErrorsView.as_view(), name="api-usage-errors"
+    ),
+    path(f"{_TENANT}/usage/budgets", usage_reports.BudgetsView.as_view(), name="api-usage-budgets"),
     path(f"{_TENANT}/usage/export", usage.UsageExportView.as_view(), name="api-usage-export"),
     path(f"{_TENANT}/usage/statement", usage.StatementView.as_view(), name="api-usage-statement"),
     path(f"{_TENANT}/usage/verify", usage.VerifyLedgerView.as_view(), name="api-usage-verify"),

@@ -1,12 +1,10 @@
-"""What was used and what it cost: the ledger's rows, reports, budgets, statements, exports."""
+"""The ledger's rows: listed, exported, stated, checked, corrected."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -26,9 +24,17 @@ from controlplane.api.errors import InvalidParameter, TooManyEvents
 from controlplane.api.fields import MomentFilter, StrictSerializer
 from controlplane.api.idempotency import IDEMPOTENCY_KEY, Created, create_once
 from controlplane.api.permissions import IsPlatformStaff
-from controlplane.api.quotas import LimitSerializer
+from controlplane.api.usage_reports import (
+    SINCE,
+    UNTIL,
+    FiguresSerializer,
+    ReportRowSerializer,
+    day_range,
+    parameter,
+)
 from controlplane.api.view import ControlView
 from controlplane.kit import clock, json
+from controlplane.kit.csv_rows import csv_rows, plain
 from tenants import scope
 from tenants.access import access_tenant
 from tenants.members.models import Tenant
@@ -41,19 +47,8 @@ from tenants.usage.verify import verify
 
 # Longer chains are a job for the command line.
 MOST_EVENTS: Final = 100_000
-_LONGEST: Final = timedelta(days=800)
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _MONTH: Final = re.compile(r"(\d{4})-(\d{2})")
-_BY: Final = tuple(name for name in reports.DIMENSIONS if name != "tenant")
-
-
-def _parameter(name: str, what: str, **options: Any) -> OpenApiParameter:
-    return OpenApiParameter(name, OpenApiTypes.STR, description=what, **options)
-
-
-_SINCE: Final = _parameter("since", "The first day, in the tenant's time zone: `2026-11-01`.")
-_UNTIL: Final = _parameter("until", "The day after the last one. Without both: 30 days.")
-_MONTH_PARAMETER: Final = _parameter("month", "Such as `2026-11`; without it, this month.")
+_MONTH_PARAMETER: Final = parameter("month", "Such as `2026-11`; without it, this month.")
 
 
 class UsageEventSerializer(serializers.ModelSerializer[UsageEvent]):
@@ -62,48 +57,6 @@ class UsageEventSerializer(serializers.ModelSerializer[UsageEvent]):
     class Meta:
         model = UsageEvent
         fields = ("id", "tenant_id", *reports.EXPORTED, "previous_hash")
-
-
-class FiguresSerializer(serializers.Serializer[Any]):
-    requests = serializers.IntegerField()
-    errors = serializers.IntegerField()  # type: ignore[assignment]  # the base uses the name for itself
-    unknown = serializers.IntegerField(help_text="Requests whose cost nobody knows.")
-    input_tokens = serializers.IntegerField()
-    output_tokens = serializers.IntegerField()
-    cost_nanos = serializers.IntegerField(help_text="What providers charge.")
-    charge_nanos = serializers.IntegerField(help_text="What the tenant is charged.")
-    estimated_nanos = serializers.IntegerField(help_text="Estimates where the cost is unknown.")
-
-
-class ReportRowSerializer(FiguresSerializer):
-    group = serializers.CharField(
-        allow_null=True, help_text="The key, member, model, provider, day or hour."
-    )
-
-
-class UsageReportSerializer(serializers.Serializer[Any]):
-    since = serializers.DateTimeField()
-    until = serializers.DateTimeField()
-    by = serializers.ChoiceField(_BY)
-    totals = FiguresSerializer()
-    rows = ReportRowSerializer(many=True)
-
-
-class BudgetSerializer(serializers.Serializer[Any]):
-    limit = LimitSerializer()
-    subject = serializers.CharField(help_text="Whose part, where each has its own.")
-    used = serializers.IntegerField()
-    left = serializers.IntegerField()
-    percent = serializers.FloatField()
-    starts_at = serializers.DateTimeField(allow_null=True)
-    resets_at = serializers.DateTimeField(allow_null=True)
-    lasts_until = serializers.DateTimeField(
-        allow_null=True, help_text="When it is used up at this pace; null: not in this period."
-    )
-
-
-class BudgetsSerializer(serializers.Serializer[Any]):
-    items = BudgetSerializer(many=True)
 
 
 class ReceiptSerializer(serializers.Serializer[Any]):
@@ -177,56 +130,6 @@ class UsageEventsView(ControlView):
 
 
 @extend_schema(tags=["usage"])
-class UsageReportView(ControlView):
-    queryset = UsageEvent.objects.all()
-    parameters = frozenset({"by", "since", "until"})
-
-    @extend_schema(
-        operation_id="report_usage",
-        summary="Spend and tokens by key, member, model, provider, day or hour",
-        responses=UsageReportSerializer,
-        parameters=[
-            OpenApiParameter("by", OpenApiTypes.STR, enum=list(_BY), description="Default: day."),
-            _SINCE,
-            _UNTIL,
-        ],
-    )
-    def get(self, request: Request, tenant_id: str) -> Response:
-        tenant = access_tenant(self.caller, tenant_id)
-        by = request.query_params.get("by", "day")
-        if by not in _BY:
-            raise InvalidParameter(f"Choose one of {', '.join(_BY)}.", param="by")
-        since, until = _range(request, tenant)
-        with scope.tenant(tenant.id):
-            rows = reports.report(by=by, since=since, until=until)
-            totals = reports.totals(since=since, until=until)
-        shown = {
-            "since": since,
-            "until": until,
-            "by": by,
-            "totals": totals,
-            "rows": [{**row, "group": _group(row[by])} for row in rows],
-        }
-        return Response(self.shown(shown, UsageReportSerializer))
-
-
-@extend_schema(tags=["usage"])
-class BudgetsView(ControlView):
-    queryset = UsageEvent.objects.all()
-
-    @extend_schema(
-        operation_id="list_budgets",
-        summary="How the limits stand, and how long they last",
-        responses=BudgetsSerializer,
-    )
-    def get(self, request: Request, tenant_id: str) -> Response:
-        tenant = access_tenant(self.caller, tenant_id)
-        with scope.tenant(tenant.id):
-            found = reports.budgets(tenant)
-            return Response(self.shown({"items": found}, BudgetsSerializer))
-
-
-@extend_schema(tags=["usage"])
 class UsageExportView(ControlView):
     queryset = UsageEvent.objects.all()
     parameters = frozenset({"form", "since", "until"})
@@ -241,8 +144,8 @@ class UsageExportView(ControlView):
         },
         parameters=[
             OpenApiParameter("form", OpenApiTypes.STR, enum=["csv", "json"]),
-            _SINCE,
-            _UNTIL,
+            SINCE,
+            UNTIL,
         ],
     )
     def get(self, request: Request, tenant_id: str) -> StreamingHttpResponse:
@@ -250,7 +153,7 @@ class UsageExportView(ControlView):
         form = request.query_params.get("form", "csv")
         if form not in ("csv", "json"):
             raise InvalidParameter("Choose csv or json.", param="form")
-        since, until = _range(request, tenant)
+        since, until = day_range(request, tenant)
         with scope.tenant(tenant.id):
             total = UsageEvent.objects.filter(created_at__gte=since, created_at__lt=until).count()
         pieces = _Export(tenant, since, until, form)
@@ -282,7 +185,7 @@ class _Export:
             yield self._spelled(rows)
 
     def _head(self) -> list[bytes]:
-        return [_csv([reports.EXPORTED])] if self._is_csv else []
+        return [csv_rows([reports.EXPORTED])] if self._is_csv else []
 
     def _rows(self) -> Sequence[tuple[Any, ...]]:
         rows = reports.export_chunk(
@@ -294,11 +197,10 @@ class _Export:
 
     def _spelled(self, rows: Sequence[tuple[Any, ...]]) -> bytes:
         if self._is_csv:
-            return _csv(rows)
+            return csv_rows(rows)
         names = reports.EXPORTED
         return b"".join(
-            json.dumps({name: _plain(value) for name, value in zip(names, row, strict=True)})
-            + b"\n"
+            json.dumps({name: plain(value) for name, value in zip(names, row, strict=True)}) + b"\n"
             for row in rows
         )
 
@@ -325,7 +227,9 @@ class StatementView(ControlView):
         found = statement(tenant, *_month(request, tenant))
         if form == "json":
             return Response(self.shown(found, StatementSerializer))
-        answer = HttpResponse(_csv(statement_lines(found)), content_type="text/csv; charset=utf-8")
+        answer = HttpResponse(
+            csv_rows(statement_lines(found)), content_type="text/csv; charset=utf-8"
+        )
         name = f"statement-{tenant.slug}-{found['month']}.csv"
         answer["Content-Disposition"] = f'attachment; filename="{name}"'
         return answer
@@ -394,37 +298,6 @@ class CorrectionsView(ControlView):
             return create_once(self, tenant_id=tenant.id, create=create)
 
 
-def _range(request: Request, tenant: Tenant) -> tuple[datetime, datetime]:
-    """Whole days in the tenant's time zone."""
-    zone = ZoneInfo(tenant.time_zone)
-    today = clock.now().astimezone(zone).date()
-    until = _day(request, "until") or today + timedelta(days=1)
-    since = _day(request, "since") or until - timedelta(days=30)
-    if not since < until:
-        raise InvalidParameter("It has to end after it begins.", param="until")
-    if until - since > _LONGEST:
-        raise InvalidParameter(f"Ask for at most {_LONGEST.days} days at once.", param="since")
-    return _midnight(since, zone), _midnight(until, zone)
-
-
-def _day(request: Request, name: str) -> date | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        found = date.fromisoformat(text) if _DATE.fullmatch(text) else None
-    except ValueError:
-        found = None
-    # Far from the ends of what a calendar holds, so that time zones have room.
-    if found is None or not 2000 <= found.year < 9000:
-        raise InvalidParameter("Give a day such as 2026-11-01.", param=name)
-    return found
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-
-
 def _month(request: Request, tenant: Tenant) -> tuple[int, int]:
     text = request.query_params.get("month")
     if text is None:
@@ -434,34 +307,3 @@ def _month(request: Request, tenant: Tenant) -> tuple[int, int]:
     if found is None or not 1 <= int(found[2]) <= 12 or not 2000 <= int(found[1]) < 9000:
         raise InvalidParameter("Give a month such as 2026-11.", param="month")
     return int(found[1]), int(found[2])
-
-
-def _group(value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return None if value is None else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-# A spreadsheet runs what begins like this.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _csv(rows: Any) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    value = _plain(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return "" if value is None else value

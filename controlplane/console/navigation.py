@@ -64,3 +64,29 @@ def stylesheet(_request: HttpRequest) -> str:
 
 def mark(_request: HttpRequest) -> str:
     return static("console/mark.svg")
+
+
+def trail_of(request: HttpRequest, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the top of a page is called: as the sidebar calls it. `parts` as the theme made them:
+    the Django app, which says nothing to an operator, the model's list, a row."""
+    if len(parts) == 1:
+        return parts
+    found = [dict(part) for part in parts[1:]]
+    page = _page_at(str(found[0]["link"]))
+    if page is None:
+        return found
+    found[0]["title"] = page.list_title
+    if len(found) == 1 and request.path != found[0]["link"]:
+        for more in page.nav_more:
+            if request.path == page.url_of(more.view):
+                return [{"title": more.title}]
+        if request.path.endswith("/add/"):
+            found.append({"title": f"New {page.opts.verbose_name}"})
+    return found
+
+
+def _page_at(path: str) -> Page | None:
+    for page in admin.site._registry.values():
+        if isinstance(page, Page) and page.url_of("changelist") == path:
+            return page
+    return None

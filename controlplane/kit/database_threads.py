@@ -34,21 +34,18 @@ class DatabaseThreads:
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        # One task per thread, each waiting for the others, so that every thread gets one.
-        barrier = _Barrier(len(executor._threads))
-        for _ in range(len(executor._threads)):
-            executor.submit(barrier.close_mine)
+        # One task for each thread that there may be, waiting for the others, so that every thread
+        # gets one: a thread that finished this moment still counts as busy, and the executor would
+        # start another for its task.
+        barrier = threading.Barrier(THREADS)
+        for _ in range(THREADS):
+            executor.submit(_close_mine, barrier)
         executor.shutdown(wait=True)
 
 
-class _Barrier:
-    def __init__(self, parties: int) -> None:
-        self._barrier = threading.Barrier(parties) if parties else None
-
-    def close_mine(self) -> None:
-        connections.close_all()
-        if self._barrier is not None:
-            self._barrier.wait(10)
+def _close_mine(barrier: threading.Barrier) -> None:
+    connections.close_all()
+    barrier.wait(10)
 
 
 def _fresh(function: Callable[..., T], args: tuple[Any, ...]) -> T:

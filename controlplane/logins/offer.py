@@ -77,7 +77,7 @@ class Offer:
         return (
             self.owner.can_share
             and self.settings is not None
-            and self.settings.sharing != LoginSettings.Sharing.OWNER
+            and self.settings.permits(is_personal=False, is_platforms=self.owner.tenant is None)
         )
 
 

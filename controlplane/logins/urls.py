@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from controlplane.logins import views
+from controlplane.logins import terms, views
 
 _LOGIN = "login/<str:provider>/<uuid:login_id>/"
 
@@ -17,6 +17,16 @@ urlpatterns: list[URLPattern] = [
         "login/<str:provider>/connected/<uuid:credential_id>/disconnect",
         views.disconnect,
         name="login-disconnect",
+    ),
+    path(
+        "login/<str:provider>/connected/<uuid:credential_id>/models",
+        terms.models,
+        name="login-models",
+    ),
+    path(
+        "login/<str:provider>/connected/<uuid:credential_id>/models/accept",
+        terms.accept,
+        name="login-models-accept",
     ),
     path(_LOGIN, views.wait, name="login-page"),
     path(f"{_LOGIN}status", views.status, name="login-status"),

@@ -33,10 +33,11 @@ from providers.oauth.access import (
 from providers.oauth.errors import BadPastedCode
 from providers.oauth.imports import import_kiro
 from providers.oauth.memory import recall
+from providers.oauth.model_terms import has_terms
 from providers.oauth.models import DeviceLogin
 from providers.oauth.quota_chart import lines
 from providers.oauth.states import next_action, shown_state
-from providers.oauth.words import words_for
+from providers.oauth.words import hint_for, words_for
 from tenants import scope
 from tenants.access import is_staff
 from tenants.audit.actor import acting_as
@@ -144,6 +145,7 @@ def _start_page(
             "is_shared": typed.get("is_shared", ""),
             "error": error,
             "connected": _connected(offer),
+            "has_terms": has_terms(offer.provider),
             "days": quota.SHOWN.days,
         },
         status=status,
@@ -269,6 +271,8 @@ def _wait_page(
             "error": error,
             "owner": login.tenant.name if login.tenant is not None else "The platform",
             "client_name": services.CLIENT_NAME,
+            "has_terms": has_terms(login.provider),
+            "hint": hint_for(login),
         }
         if login.status == Status.PENDING and login.is_pasted:
             context["authorize_url"] = services.authorize_url(login)
@@ -298,8 +302,7 @@ def status(request: HttpRequest, provider: str, login_id: uuid.UUID) -> HttpResp
             "is_open": login.is_open,
             "seconds_left": seconds_left(login),
             "account": login.account_label,
-            "slow_downs": login.slow_downs,
-            "failures": login.failures,
+            "hint": hint_for(login),
         }
     )
 

@@ -16,10 +16,11 @@ from controlplane.kit import clock, json
 from controlplane.kit.database_threads import database_threads
 from controlplane.kit.errors import GatewayError
 from controlplane.kit.json import JSONDict
-from controlplane.proxy import choosing, own_key, respond
+from controlplane.proxy import choosing, own_key, respond, room, stored
 from controlplane.proxy.dialects import client_of, relay_of
 from controlplane.proxy.errors import InvalidBody
 from controlplane.proxy.exchange import Answer, Exchange
+from controlplane.proxy.room import Room
 from controlplane.proxy.routes import match
 from controlplane.proxy.state import GatewayState
 from providers.protocols import registry
@@ -32,6 +33,7 @@ from providers.routing.strategies import expected_nanos
 from providers.routing.table import RouteTable, Target
 from providers.routing.view import shows_prices_to
 from tenants.keys.snapshot import KeyRecord
+from tenants.quotas.snapshot import LimitSnapshot
 
 EXPLAIN_PATH: Final = "/v1/route/explain"
 CHAT_PATH: Final = "/v1/chat/completions"
@@ -42,13 +44,23 @@ _TRANSLATED: Final = 10
 async def answer(
     exchange: Exchange, caller: KeyRecord, table: RouteTable, state: GatewayState
 ) -> Answer:
-    """Raises InvalidBody, UnknownModel, StrategyRefused."""
+    """Raises InvalidBody, UnknownModel, StrategyRefused, PreviousResponseNotFound."""
     asked = _asked(exchange)
+    await stored.prepare(asked, caller.tenant_id)
     needs = choosing.read_needs(asked)
     own_key.read(asked, table.policy)
     made = choosing.planned(asked, caller, table, state.routing.standing(), needs, is_real=False)
     shows_prices = await database_threads.run(shows_prices_to, caller.tenant_id)
-    shown = explanation(asked, made, shows_prices=shows_prices)
+    bounds = room.bounds_of(
+        state.metering.limits,
+        caller.tenant_id,
+        caller.member_id,
+        caller.id,
+        made.name,
+        made.candidates[:_TRANSLATED],
+    )
+    left = await database_threads.run(room.asked, bounds)
+    shown = explanation(asked, made, left, shows_prices=shows_prices)
     return Answer(200, respond.json_headers(exchange.shown_id), json.dumps(shown))
 
 
@@ -64,7 +76,8 @@ class _AnyKey:
 
 def for_staff(*, tenant_id: uuid.UUID, path: str, body: JSONDict, strategy: str) -> JSONDict:
     """What a key of this tenant that may use every model would be told, and whose credentials.
-    Reads the database. Raises InvalidBody, UnknownModel, StrategyRefused."""
+    Reads the database. Raises InvalidBody, UnknownModel, StrategyRefused,
+    PreviousResponseNotFound."""
     here = match("POST", EXPLAIN_PATH)
     assert here is not None
     assert here.route is not None
@@ -80,6 +93,7 @@ def for_staff(*, tenant_id: uuid.UUID, path: str, body: JSONDict, strategy: str)
         body=json.dumps({"path": path, "body": body}),
     )
     asked = _asked(exchange)
+    stored.prepare_now(asked, tenant_id)
     made = choosing.planned(
         asked,
         _AnyKey(),
@@ -88,7 +102,11 @@ def for_staff(*, tenant_id: uuid.UUID, path: str, body: JSONDict, strategy: str)
         choosing.read_needs(asked),
         is_real=False,
     )
-    return explanation(asked, made, shows_prices=True, names_credentials=True)
+    limits = LimitSnapshot()
+    limits.reload()
+    first = made.candidates[:_TRANSLATED]
+    left = room.asked(room.bounds_of(limits, tenant_id, None, None, made.name, first))
+    return explanation(asked, made, left, shows_prices=True, names_credentials=True)
 
 
 def _asked(exchange: Exchange) -> Exchange:
@@ -119,7 +137,7 @@ def _asked(exchange: Exchange) -> Exchange:
 
 
 def explanation(
-    asked: Exchange, made: Plan, *, shows_prices: bool, names_credentials: bool = False
+    asked: Exchange, made: Plan, left: Room, *, shows_prices: bool, names_credentials: bool = False
 ) -> JSONDict:
     request = _decoded(asked)
     return {
@@ -132,10 +150,13 @@ def explanation(
             "prompt_tokens_at_most": made.needs.most_tokens or None,
             "max_output_tokens": made.needs.max_output or None,
             "keeps_conversation": bool(made.needs.session),
+            "goes_on_at": _holder(made),
         },
         "problem": request if isinstance(request, str) else None,
+        "limits": left.of_request(shows_platform=names_credentials),
         "would_be_tried": [
             _candidate(asked, candidate, made, place, request, shows_prices, names_credentials)
+            | _limits(left, candidate.target, place, names_credentials)
             for place, candidate in enumerate(made.candidates)
         ],
         "is_last_resort": made.is_last_resort,
@@ -150,6 +171,14 @@ def explanation(
             for entry in made.rejected
         ],
     }
+
+
+def _holder(made: Plan) -> str | None:
+    """Who gave the answer that `previous_response_id` names, where it may be asked now."""
+    for candidate in made.candidates[:1]:
+        if candidate.target.endpoint.provider_id == made.needs.holder[0]:
+            return candidate.target.endpoint.slug
+    return None
 
 
 def _named(target: Target) -> JSONDict:
@@ -187,6 +216,17 @@ def _candidate(
     if place < _TRANSLATED and not isinstance(request, str):
         shown |= _translation(asked, target, request)
     return shown
+
+
+def _limits(left: Room, target: Target, place: int, is_staff: bool) -> JSONDict:
+    """Of a registration of the platform only whether there is room: others use it too."""
+    if place >= len(left.late):
+        return {}
+    may_know = is_staff or target.endpoint.owner == "tenant"
+    return {
+        "has_room": left.is_left(place),
+        "limits": left.of_candidate(place) if may_know else None,
+    }
 
 
 def _translation(asked: Exchange, target: Target, request: Request) -> JSONDict:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from django.db import InterfaceError, OperationalError
+
 from controlplane.kit.errors import Fault, FaultKind, GatewayError
 from providers.protocols.mending import Mended
 
@@ -12,6 +16,15 @@ INTERNAL = Fault(
     kind=FaultKind.INTERNAL,
     code="internal_error",
     message="Something went wrong on our side. Try again; if it stays, tell us the request id.",
+)
+
+# The database does not answer, for what no snapshot holds.
+AWAY: Final = (OperationalError, InterfaceError)
+DATABASE_AWAY = Fault(
+    kind=FaultKind.OVERLOADED,
+    code="database_unavailable",
+    message="The database does not answer at the moment. Try again soon.",
+    retry_after_seconds=5.0,
 )
 
 
@@ -36,7 +49,9 @@ class UpstreamFault(GatewayError):
 
 def fault_of(error: Exception) -> Fault:
     """Anything that is not one of ours is a bug and looks like one."""
-    return error.fault() if isinstance(error, GatewayError) else INTERNAL
+    if isinstance(error, GatewayError):
+        return error.fault()
+    return DATABASE_AWAY if isinstance(error, AWAY) else INTERNAL
 
 
 def shown_to_client(fault: Fault) -> Fault:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
+from django.conf import settings
+from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -14,6 +19,7 @@ from controlplane.proxy.exchange import Answer, Exchange
 from providers.metrics.shown import prometheus_text, tenant_view
 from providers.routing.table import RouteTable
 from tenants.keys.snapshot import KeyRecord
+from tenants.usage.journal.file import waiting_in
 
 
 async def answer(exchange: Exchange, caller: KeyRecord, table: RouteTable) -> Answer:
@@ -34,6 +40,20 @@ def prometheus(request: HttpRequest) -> HttpResponse:
     """Without the token there is no such page (bar A7)."""
     if not may_see_details(request):
         raise Http404
-    return HttpResponse(
-        prometheus_text(clock.now()), content_type="text/plain; version=0.0.4; charset=utf-8"
+    text = _journal_text()
+    with contextlib.suppress(DatabaseError):
+        # Away, and whoever watches asks just then: what does not need it is told all the same.
+        text = prometheus_text(clock.now()) + text
+    return HttpResponse(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _journal_text() -> str:
+    files, size = waiting_in(Path(settings.USAGE_JOURNAL_FOLDER))
+    return (
+        "# HELP gateway_journal_files Usage journals that wait for the database, on this machine.\n"
+        "# TYPE gateway_journal_files gauge\n"
+        f"gateway_journal_files {files}\n"
+        "# HELP gateway_journal_bytes How much is in them.\n"
+        "# TYPE gateway_journal_bytes gauge\n"
+        f"gateway_journal_bytes {size}\n"
     )

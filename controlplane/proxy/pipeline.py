@@ -19,7 +19,7 @@ from controlplane.proxy import (
     stored,
 )
 from controlplane.proxy.exchange import Answer, Exchange
-from controlplane.proxy.faults import fault_of
+from controlplane.proxy.faults import AWAY, fault_of
 from controlplane.proxy.refusing import refused
 from controlplane.proxy.state import GatewayState
 from providers.routing.table import RouteTable, Target
@@ -37,7 +37,7 @@ async def serve(exchange: Exchange, state: GatewayState) -> Answer:
             answer = await repeated.once(exchange, caller, state, _serve)
         else:
             answer = await _serve(exchange, caller, state)
-    except GatewayError as error:
+    except (GatewayError, *AWAY) as error:
         answer = refused(exchange.route.dialect, fault_of(error), exchange.shown_id)
         answer.headers += metered.refusal_headers(exchange)
         return answer

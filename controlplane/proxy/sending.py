@@ -16,6 +16,7 @@ from controlplane.proxy.state import GatewayState
 from providers.errors import UpstreamUnreachable
 from providers.protocols import mending, registry
 from providers.protocols.codec import UpstreamCall
+from providers.protocols.turns import turn_headers
 from providers.routing.table import CredentialRef, Target
 from providers.signing.outbound import Outbound
 from providers.upstream.client import LargeBody, UpstreamResponse
@@ -48,6 +49,7 @@ async def send(
         {"Content-Type": "application/json"} if payload else {},
         {"Accept": codec.stream_media_type if call.stream else "application/json"},
         session_headers(exchange, target.spec.quirks.session_header),
+        turn_headers(payload, target.spec.quirks),
         call.headers,
         passed,
         endpoint.headers,

@@ -7,8 +7,10 @@ import asyncio
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from controlplane.kit.database_threads import database_threads
+from controlplane.logs import get_logger
 from controlplane.proxy.admission import Admission
 from controlplane.proxy.exchange import Exchange
 from controlplane.proxy.recording import Recorder, SharedRests
@@ -25,6 +27,8 @@ from tenants.keys.address import trusted_proxies
 from tenants.keys.snapshot import KeySnapshot
 from tenants.revisions.watcher import Watcher
 from tenants.usage.metering import Metering
+
+log = get_logger(__name__)
 
 
 class StateNotLoaded(Exception):
@@ -91,8 +95,12 @@ class GatewayState:
         self.request_log.close()
         await database_threads.run(self._watcher.stop)
         await self.recorder.stop()
-        await database_threads.run(self.keys.last_used.flush)
         await database_threads.run(self.metering.stop)
+        try:
+            await database_threads.run(self.keys.last_used.flush)
+        except DatabaseError as error:
+            # Away: when keys were last used is not worth more than the rest of a tidy end.
+            log.warning("last use of keys is not written", error=type(error).__name__)
         await self.clients.close()
         self.credentials.close()
         database_threads.close()

@@ -43,6 +43,25 @@ _MARK: Final = re.compile(
 async def prepare(exchange: Exchange, tenant_id: uuid.UUID) -> Keeping | None:
     """Puts what went before in front of the question. None where nothing is to be kept or
     continued, which for almost every request two looks at its bytes tell."""
+    body = _wishes(exchange)
+    if body is None:
+        return None
+    previous = body.get("previous_response_id")
+    before = await database_threads.run(_before, tenant_id, previous) if previous else None
+    return _continued(exchange, tenant_id, body, before)
+
+
+def prepare_now(exchange: Exchange, tenant_id: uuid.UUID) -> None:
+    """The same for a request that is only explained. Waits for the database."""
+    body = _wishes(exchange)
+    if body is not None:
+        previous = body.get("previous_response_id")
+        before = _before(tenant_id, previous) if previous else None
+        _continued(exchange, tenant_id, body, before)
+
+
+def _wishes(exchange: Exchange) -> JSONDict | None:
+    """The body of a request that is to be kept, or goes on from one that was."""
     if exchange.route.name != "responses" or not any(w in exchange.body for w in _WISHES):
         return None
     if json.depth_exceeds(exchange.body):
@@ -58,11 +77,15 @@ async def prepare(exchange: Exchange, tenant_id: uuid.UUID) -> Keeping | None:
     previous, store = body.get("previous_response_id"), body.get("store") is True
     if not isinstance(previous, str | None) or not (previous or store):
         return None
+    return None if previous and body.get("conversation") else body
+
+
+def _continued(
+    exchange: Exchange, tenant_id: uuid.UUID, body: JSONDict, before: Kept | None
+) -> Keeping:
+    previous, store = body.get("previous_response_id"), body.get("store") is True
     items = _items(body.get("input"))
-    if previous:
-        if body.get("conversation"):
-            return None
-        before = await _find(tenant_id, previous)
+    if before is not None:
         exchange.holder = before.holder
         items = [*before.conversation(), *items]
         del body["previous_response_id"]
@@ -72,9 +95,9 @@ async def prepare(exchange: Exchange, tenant_id: uuid.UUID) -> Keeping | None:
     return Keeping(exchange, tenant_id, items, previous, store=store)
 
 
-async def _find(tenant_id: uuid.UUID, response_id: str) -> Kept:
+def _before(tenant_id: uuid.UUID, response_id: str) -> Kept:
     try:
-        return await database_threads.run(_find_now, tenant_id, response_id)
+        return _find_now(tenant_id, response_id)
     except ResponseNotFound:
         raise PreviousResponseNotFound(
             f"Previous response with id {response_id[:200]!r} not found: only answers that were "

@@ -151,6 +151,10 @@ ROUTING_TRACE_KEEP_DAYS = env.integer("ROUTING_TRACE_KEEP_DAYS", 7, minimum=1)
 # they are rolled up; 0 = never.
 ALERT_KEEP_DAYS = env.integer("ALERT_KEEP_DAYS", 400, minimum=31)
 USAGE_KEEP_DAYS = env.days_or_never("USAGE_KEEP_DAYS", minimum=62)
+# Where usage is kept while the database is away, and how much of it per process; 0 = none is, and
+# nothing is let in meanwhile.
+USAGE_JOURNAL_FOLDER = env.text("USAGE_JOURNAL_FOLDER") or str(STATE_DIR / "journal")
+USAGE_JOURNAL_LIMIT_BYTES = env.integer("USAGE_JOURNAL_LIMIT_BYTES", 64 * 1024 * 1024)
 # What must hold of the routes, asked when aliases and policies change (docs/routing.md).
 ROUTING_TESTS_FILE = env.text("ROUTING_TESTS_FILE")
 ROUTING_TESTS_ON_SAVE = env.choice("ROUTING_TESTS_ON_SAVE", ("block", "warn"))

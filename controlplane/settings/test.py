@@ -23,6 +23,11 @@ os.environ.setdefault("KEY_PEPPERS", secrets.token_urlsafe(48))
 
 from controlplane.settings.base import *  # noqa: F403  (needs the variables above)
 
+# Suites that run beside each other write each other's journals to their own database otherwise.
+USAGE_JOURNAL_FOLDER = str(
+    STATE_DIR / f"journal-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"  # noqa: F405
+)
+
 # SQLite in a file, as in production: threads that share an in-memory database fail with "table
 # is locked" where a file makes them wait. A name of its own lets two suites run side by side.
 DATABASES["default"]["TEST"] = {  # noqa: F405

@@ -94,6 +94,14 @@ class CredentialForm(PageForm):
         initial=1,
         help_text="Share of requests at equal priority.",
     )
+    proxy_url = forms.CharField(
+        label="Proxy",
+        max_length=500,
+        required=False,
+        widget=forms.TextInput(attrs={"spellcheck": "false"}),
+        help_text="http://… or socks5://…, for this credential alone. Empty: the provider's; "
+        "“direct”: none. Another one than before needs the secret again.",
+    )
     sections: tuple[Section, ...] = ()
 
     def __init__(
@@ -111,6 +119,7 @@ class CredentialForm(PageForm):
         self.sections = (
             Section("", "", ("label", "source", "secret", "reference")),
             Section("Which one is used", "", ("priority", "weight"), is_grid=True),
+            Section("Its way out", "", ("proxy_url",), is_folded=True),
             Section(
                 "Identifiers of this account",
                 "Only where they differ from the provider's.",
@@ -129,6 +138,7 @@ class CredentialForm(PageForm):
             "weight": row.weight,
             "source": row.source,
             "reference": row.reference,
+            "proxy_url": row.proxy_url,
             **{ENDPOINT + name: value for name, value in row.endpoint.items()},
         }
         secret = self.fields["secret"]
@@ -267,6 +277,7 @@ class CredentialPage(Page):
                 priority=data["priority"],
                 weight=data["weight"],
                 endpoint=form.endpoint(),
+                proxy_url=data["proxy_url"],
             )
             messages.success(request, f"“{data['label']}” is stored. Test the connection now.")
             return back_to_provider(provider)
@@ -303,6 +314,7 @@ class CredentialPage(Page):
                 priority=data["priority"],
                 weight=data["weight"],
                 endpoint=form.endpoint(),
+                proxy_url=data["proxy_url"],
                 **{name: data[name] for name in ("source", "reference") if name in data},
             )
             messages.success(request, f"“{row.label}” is saved.")

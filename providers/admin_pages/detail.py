@@ -264,7 +264,10 @@ def _takes(file: ProviderFile | None, provider: Provider) -> str:
     """What a person can add to it: `key`, `optional` (a key, where the server asks for one),
     `login` or `nothing`."""
     usual = provider.auth_type or (file.auth.type if file is not None else "api_key")
-    others = {*file.auth.alternatives} if file is not None and not provider.auth_type else set()
+    others: set[str] = set()
+    if file is not None and not provider.auth_type:
+        # One with headers of its own works only once the settings name it.
+        others = {name for name, other in file.auth.alternatives.items() if not other.headers}
     if usual == "none":
         return "optional" if others & PASTED else "nothing"
     return "key" if {usual, *others} & PASTED else "login"

@@ -15,12 +15,12 @@ from providers.bundle.notes import Notes
 from providers.bundle.secrets import Secrets
 from providers.catalog.models import Provider
 from providers.credentials.models import Credential
-from providers.credentials.services import add_credential, change_credential
+from providers.credentials.services import add_credential, change_credential, check_proxy_of
 from tenants.audit.services import record
 from tenants.revisions.services import bump
 from tenants.vault import services as vault
 
-_COMPARED: Final = ("reference", "endpoint", "priority", "weight")
+_COMPARED: Final = ("reference", "endpoint", "proxy_url", "priority", "weight")
 _WAITING: Final = "A registry bundle named it; bundles carry no secrets. Store the secret."
 _LOGIN: Final = "A registry bundle named it; bundles carry no secrets. Sign in again."
 
@@ -90,7 +90,9 @@ class Credentials:
         if not before and not is_other:
             return
         fingerprint = row.fingerprint
-        change_credential(row, secret=secret if is_other else None, **after)
+        # Whoever changes the proxy gives the secret again, though it is the same.
+        is_needed = is_other or "proxy_url" in after
+        change_credential(row, secret=secret if is_needed else None, **after)
         if is_other:
             before["fingerprint"], after["fingerprint"] = fingerprint, row.fingerprint
         self._notes.step("change", "credential", name, before=before, after=after)
@@ -108,6 +110,7 @@ def expect_credential(wanted: CredentialEntry, provider: Provider) -> Credential
         source=wanted.source,
         reference=wanted.reference,
         endpoint=wanted.endpoint,
+        proxy_url=wanted.proxy_url,
         priority=wanted.priority,
         weight=wanted.weight,
         state=Credential.State.NEEDS_LOGIN,
@@ -119,6 +122,7 @@ def expect_credential(wanted: CredentialEntry, provider: Provider) -> Credential
     )
     if row.reference:
         raise ValidationError("A reference belongs to secrets that are kept elsewhere.")
+    check_proxy_of(row)
     row.save(force_insert=True)
     record(
         tenant_id=provider.tenant_id,

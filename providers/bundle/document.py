@@ -48,6 +48,8 @@ class CredentialEntry(_Sparse, frozen=True, kw_only=True):
     source: str = "stored"
     reference: str = ""
     endpoint: dict[str, str] = {}
+    # Empty: the registration's; `direct`: none.
+    proxy_url: str = ""
     priority: int = 0
     weight: int = 1
 

@@ -120,6 +120,7 @@ def _credential(row: Credential) -> CredentialEntry:
         source=row.source,
         reference=row.reference,
         endpoint=row.endpoint,
+        proxy_url=row.proxy_url,
         priority=row.priority,
         weight=row.weight,
     )

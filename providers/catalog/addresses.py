@@ -74,7 +74,8 @@ def check_url(
     if "?" in url or "#" in url:
         raise refuse("has a query or fragment: give only scheme, host, port and path")
     if not _URL.match(url):
-        raise refuse("is no address: write it like https://api.example.com/v1")
+        usual = "http://proxy.example.com:3128" if is_proxy else "https://api.example.com/v1"
+        raise refuse(f"is no address: write it like {usual}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -68,14 +68,20 @@ def destinations(provider: Provider, *, effective: Effective | None = None) -> D
     origins = frozenset(
         check_url(url, owner=owner, allowed=allowed, param=param) for url, param in urls.items()
     )
-    proxy = None
-    if provider.proxy_url:
-        proxy = check_url(
-            provider.proxy_url, owner=owner, allowed=allowed, param="proxy_url", is_proxy=True
-        )
+    proxy = check_proxy(provider, provider.proxy_url)
     certificate = provider.ca_certificate.strip()
     digest = hashlib.sha256(certificate.encode()).hexdigest() if certificate else ""
     return Destinations(origins, proxy, digest)
+
+
+def check_proxy(provider: Provider, url: str) -> Origin | None:
+    """Who would be in between; None = nobody. Raises BadAddress for where this registration's
+    owner may not go."""
+    if not url:
+        return None
+    owner: Owner = "tenant" if provider.tenant_id else "platform"
+    allowed = allowed_networks(owner)
+    return check_url(url, owner=owner, allowed=allowed, param="proxy_url", is_proxy=True)
 
 
 def allowed_networks(owner: Owner) -> list[str]:

@@ -150,7 +150,7 @@ def effective(registration: Registration, file: ProviderFile | None) -> Effectiv
     identifiers = file.auth.identifiers if file else {}
     endpoint = endpoint_of(identifiers, file.endpoint if file else {}, registration.endpoint)
     headers = _merged_headers(
-        _catalog_headers(file, endpoint), registration.headers, origins, owner
+        _catalog_headers(file, endpoint, auth_type), registration.headers, origins, owner
     )
     cooldown = registration.cooldown_seconds
     if cooldown is None:
@@ -199,11 +199,17 @@ def _env(file: ProviderFile | None, auth_type: str) -> tuple[str, ...]:
     return file.auth.env
 
 
-def _catalog_headers(file: ProviderFile | None, endpoint: Mapping[str, str]) -> dict[str, str]:
+def _catalog_headers(
+    file: ProviderFile | None, endpoint: Mapping[str, str], auth_type: str
+) -> dict[str, str]:
     if file is None:
         return {}
     mode = file.auth.upstream.get(endpoint.get("upstream_auth", ""))
-    return {**file.headers, **(mode.headers if mode else {})}
+    found = {**file.headers, **(mode.headers if mode else {})}
+    for name, alternative in file.auth.alternatives.items():
+        if name == auth_type:
+            found |= alternative.headers
+    return found
 
 
 def _merged_headers(

@@ -127,6 +127,7 @@ def _check_auth(auth: Auth, source: str) -> None:
     _check_scheme(auth.scheme, f"{source}: auth.scheme")
     for other, alternative in auth.alternatives.items():
         _check_scheme(alternative.scheme, f"{source}: auth.alternatives.{other}")
+        _check_headers(alternative.headers, f"{source}: auth.alternatives.{other}")
         if other == auth.type:
             raise CatalogError(f"{source}: {other} is the auth type already: take one out.")
     variables = [*auth.env, *(env for entry in auth.alternatives.values() for env in entry.env)]
@@ -178,6 +179,9 @@ def _check_login(login: OAuth, identifiers: set[str], place: str) -> None:
         # `{code}` stands for what the server answered, in a poll.
         if field.name.endswith("_url") and value and field.name != "redirect_url":
             _check_url(value, identifiers | {"code"}, place)
+    for url in login.account_fallback_urls:
+        _check_url(url, identifiers, place)
+    _check_headers(login.request_headers, place)
     needed = {"device_code": "device_url", "pkce": "authorize_url", "key_exchange": "token_url"}
     if not getattr(login, needed[login.flow]):
         raise CatalogError(f"{place}: the flow {login.flow} needs {needed[login.flow]}.")

@@ -92,10 +92,12 @@ class Identifier(_Table, frozen=True, kw_only=True):
 
 
 class Alternative(_Table, frozen=True, kw_only=True):
-    """Another kind of credential the provider takes, shown in another way."""
+    """Another kind of credential the provider takes, shown in another way. `headers` are sent with
+    it instead of the provider's own of the same names."""
 
     scheme: AuthScheme
     env: tuple[str, ...] = ()
+    headers: dict[str, str] = {}
 
 
 class UpstreamAuth(_Table, frozen=True, kw_only=True):
@@ -272,7 +274,15 @@ class OAuth(_Table, frozen=True, kw_only=True):
     revoke_url: str = ""
     # A second token made from the first (Copilot).
     exchange_url: str = ""
+    # Where the host of the models is asked for, when it is the first token that is sent there.
+    host_url: str = ""
+    # Which host that is where no answer says: by the account's domain, `*` = any other domain.
+    api_hosts: dict[str, str] = {}
+    # Sent with requests that show this login's token, instead of the provider's of the same names.
+    request_headers: dict[str, str] = {}
     account_url: str = ""
+    # Asked in turn while the address before knew nothing of the account.
+    account_fallback_urls: tuple[str, ...] = ()
     quota_url: str = ""
     redirect_url: str = ""
     # Where an account is set up and its project found (Google's Code Assist).

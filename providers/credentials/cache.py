@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
+
+from django.db import InterfaceError, OperationalError
 
 from controlplane.kit.database_threads import database_threads
 from controlplane.kit.errors import FaultKind
@@ -19,7 +22,11 @@ from providers.routing.table import CredentialRef, Endpoint
 from providers.signing import schemes
 from providers.signing.outbound import Outbound
 
+T = TypeVar("T")
 LIFETIME_SECONDS: Final = 30.0
+# While the database is away, what was read this long ago serves on (bar R7).
+OUTAGE_SECONDS: Final = 60.0
+_ASK_AGAIN_SECONDS: Final = 1.0
 MAX_ENTRIES: Final = 5_000
 # No token is used this close to its end: it might end on its way (bar R16).
 SAFETY: Final = timedelta(seconds=60)
@@ -52,14 +59,59 @@ class Keeper(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(slots=True)
+class _Held(Generic[T]):
+    value: T
+    read_at: float
+    # From then on it is read anew.
+    until: float
+
+
+class _Memory(Generic[T]):
+    """What was read of the database, by id."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held[T]] = {}
+
+    def get(self, name: str) -> T | None:
+        held = self._held.get(name)
+        return None if held is None else held.value
+
+    async def read(
+        self, name: str, reader: Callable[[], Awaitable[T]], is_usable: Callable[[T], bool]
+    ) -> T:
+        now = time.monotonic()
+        held = self._held.get(name)
+        if held is not None and held.until > now and is_usable(held.value):
+            return held.value
+        try:
+            value = await reader()
+        except (OperationalError, InterfaceError):
+            if held is None or held.read_at + OUTAGE_SECONDS < now or not is_usable(held.value):
+                raise
+            # Nobody can have changed it, as little as anybody can ask.
+            held.until = now + _ASK_AGAIN_SECONDS
+            return held.value
+        if len(self._held) >= MAX_ENTRIES:
+            self._held.clear()
+        self._held[name] = _Held(value, now, now + LIFETIME_SECONDS)
+        return value
+
+    def drop(self, name: str) -> None:
+        self._held.pop(name, None)
+
+    def clear(self) -> None:
+        self._held.clear()
+
+
 class CredentialCache:
     """`keeper` None = no logins here: only keys are shown."""
 
     def __init__(self, keeper: Keeper | None = None) -> None:
         self._keeper = keeper
-        self._secrets: dict[str, tuple[float, Secret]] = {}
-        self._headers: dict[str, tuple[float, dict[str, Secret]]] = {}
-        self._logins: dict[str, tuple[float, Token]] = {}
+        self._secrets: _Memory[Secret] = _Memory()
+        self._headers: _Memory[dict[str, Secret]] = _Memory()
+        self._logins: _Memory[Token] = _Memory()
         self._clouds = CloudCredentials()
 
     async def headers(
@@ -93,12 +145,12 @@ class CredentialCache:
         held = self._logins.get(credential.id)
         if held is None:
             return True
-        refused = held[1].token
+        refused = held.token
         if not any(refused.reveal() in value for value in shown.values()):
             # Somebody else's request has brought a new one meanwhile.
             return True
         is_worth_it = await self._keeper.is_worth_another_try(credential.id, refused, status, body)
-        self._logins.pop(credential.id, None)
+        self._logins.drop(credential.id)
         return is_worth_it
 
     async def _credential_headers(
@@ -122,40 +174,23 @@ class CredentialCache:
     async def _login_token(self, credential_id: str) -> Secret:
         if self._keeper is None:
             raise CredentialUnavailable("Logins are not used here.")
-        held = self._logins.get(credential_id)
-        if held is not None and held[0] > time.monotonic():
-            ends = held[1].expires_at
-            if ends is None or ends - SAFETY > datetime.now(UTC):
-                return held[1].token
-        token = await self._keeper.fresh(credential_id)
-        if len(self._logins) >= MAX_ENTRIES:
-            self._logins.clear()
-        self._logins[credential_id] = (time.monotonic() + LIFETIME_SECONDS, token)
-        return token.token
+        keeper = self._keeper
+        held = await self._logins.read(
+            credential_id, lambda: keeper.fresh(credential_id), _lasts_a_while
+        )
+        return held.token
 
     async def _secret(self, credential: CredentialRef) -> Secret:
         if credential.variable:
             return variable(credential.variable)
-        now = time.monotonic()
-        held = self._secrets.get(credential.id)
-        if held is not None and held[0] > now:
-            return held[1]
-        secret = await database_threads.run(secret_of, credential.id)
-        if len(self._secrets) >= MAX_ENTRIES:
-            self._secrets.clear()
-        self._secrets[credential.id] = (now + LIFETIME_SECONDS, secret)
-        return secret
+        return await self._secrets.read(
+            credential.id, lambda: database_threads.run(secret_of, credential.id), _always
+        )
 
     async def _secret_headers(self, provider_id: str) -> dict[str, Secret]:
-        now = time.monotonic()
-        held = self._headers.get(provider_id)
-        if held is not None and held[0] > now:
-            return held[1]
-        headers = await database_threads.run(secret_headers_of, provider_id)
-        if len(self._headers) >= MAX_ENTRIES:
-            self._headers.clear()
-        self._headers[provider_id] = (now + LIFETIME_SECONDS, headers)
-        return headers
+        return await self._headers.read(
+            provider_id, lambda: database_threads.run(secret_headers_of, provider_id), _always
+        )
 
     def forget(self) -> None:
         self._secrets.clear()
@@ -167,3 +202,12 @@ class CredentialCache:
         self._clouds.close()
         if self._keeper is not None:
             self._keeper.close()
+
+
+def _lasts_a_while(token: Token) -> bool:
+    ends = token.expires_at
+    return ends is None or ends - SAFETY > datetime.now(UTC)
+
+
+def _always(_value: object) -> bool:
+    return True

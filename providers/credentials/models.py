@@ -83,6 +83,10 @@ class Credential(TenantOwned, Versioned):
     # when there is nothing.
     quota_share = models.FloatField(default=1.0, editable=False)
     quota_used_up_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # The same of windows that hold for single models or families: see routing/quota.py.
+    model_quotas = models.JSONField(default=list, blank=True, editable=False)
+    # Its own way out; empty = the registration's, `direct` = none.
+    proxy_url = models.CharField(max_length=500, blank=True)
     priority = models.IntegerField(default=0)
     weight = models.PositiveIntegerField(default=1)
 

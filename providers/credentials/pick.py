@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from typing import Final, Protocol
 
 import msgspec
 
 from providers.routing.table import CredentialRef, Target
+
+# As a credential's proxy: none, though its registration has one.
+DIRECT: Final = "direct"
+
+
+class HasProxy(Protocol):
+    @property
+    def proxy_url(self) -> str: ...
 
 
 def for_member(targets: tuple[Target, ...], member_id: uuid.UUID | None) -> tuple[Target, ...]:
@@ -27,14 +36,24 @@ def for_member(targets: tuple[Target, ...], member_id: uuid.UUID | None) -> tupl
     return tuple(found)
 
 
+def proxy_of(registration: HasProxy, credential: HasProxy | None) -> str:
+    """The proxy of a call; empty = none. A credential's own comes before the registration's."""
+    own = credential.proxy_url if credential is not None else ""
+    return "" if own == DIRECT else own or registration.proxy_url
+
+
 def applied(target: Target, credential: CredentialRef | None) -> Target:
-    """The target as this credential sees it: its own host, account, profile or project."""
-    if credential is None or not (credential.endpoint or credential.base_urls):
+    """The target as this credential sees it: its own host, account, profile, project or proxy."""
+    if credential is None:
         return target
-    spec = msgspec.structs.replace(
-        target.spec, endpoint={**target.spec.endpoint, **credential.endpoint}
-    )
     endpoint = target.endpoint
+    if credential.proxy_url:
+        endpoint = msgspec.structs.replace(endpoint, proxy_url=proxy_of(endpoint, credential))
     if own := credential.base_urls.get(endpoint.base_url):
         endpoint = msgspec.structs.replace(endpoint, base_url=own, fallback_base_urls=())
+    spec = target.spec
+    if credential.endpoint:
+        spec = msgspec.structs.replace(spec, endpoint={**spec.endpoint, **credential.endpoint})
+    if endpoint is target.endpoint and spec is target.spec:
+        return target
     return msgspec.structs.replace(target, spec=spec, endpoint=endpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
+import msgspec
 from django.conf import settings as django_settings
 
 from providers.catalog.effective import Effective
@@ -19,7 +20,7 @@ from providers.credentials.resolution import (
     in_order,
     takes_own_key,
 )
-from providers.routing.table import CredentialRef
+from providers.routing.table import CredentialRef, ModelQuota
 from tenants.members.models import Membership
 
 UNUSABLE = frozenset(
@@ -61,30 +62,36 @@ def references(
             continue
         member = members[row.owner_id] if row.is_personal and row.owner_id is not None else None
         only_for = str(member) if member is not None else ""
-        found.append(
-            CredentialRef(
-                id=str(row.pk),
-                label=row.label,
-                priority=row.priority,
-                weight=row.weight,
-                endpoint=row.endpoint,
-                version=row.version,
-                kind=row.kind,
-                source=row.source,
-                quota_share=row.quota_share,
-                quota_used_up_until=(
-                    row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
-                ),
-                only_for=only_for,
-                headers=_headers(provider, row),
-                base_urls=_base_urls(provider, settings, row),
-            )
-        )
+        found.append(reference_of(provider, settings, row, only_for=only_for))
     return in_order(
         found,
         is_held=is_held(provider, tenant_id, members),
         variable=_variable(provider, settings),
         headers=_own_headers(provider, settings),
+    )
+
+
+def reference_of(
+    provider: Provider, settings: Effective, row: Credential, *, only_for: str = ""
+) -> CredentialRef:
+    return CredentialRef(
+        id=str(row.pk),
+        label=row.label,
+        priority=row.priority,
+        weight=row.weight,
+        endpoint=row.endpoint,
+        version=row.version,
+        kind=row.kind,
+        source=row.source,
+        quota_share=row.quota_share,
+        quota_used_up_until=(
+            row.quota_used_up_until.timestamp() if row.quota_used_up_until else 0.0
+        ),
+        model_quotas=msgspec.convert(row.model_quotas, tuple[ModelQuota, ...]),
+        only_for=only_for,
+        proxy_url=row.proxy_url,
+        headers=own_headers(provider, row.login, row.endpoint),
+        base_urls=_base_urls(provider, settings, row),
     )
 
 
@@ -104,7 +111,11 @@ def _variable(provider: Provider, settings: Effective) -> CredentialRef | None:
     # An id as rows have one: what is remembered of a credential goes by it.
     made = str(uuid.uuid5(provider.pk, name))
     return CredentialRef(
-        id=made, label=name, source=ENVIRONMENT, variable=name, headers=_headers(provider, None)
+        id=made,
+        label=name,
+        source=ENVIRONMENT,
+        variable=name,
+        headers=own_headers(provider, "", {}),
     )
 
 
@@ -128,17 +139,29 @@ def _is_for(
     return not row.is_personal or row.owner_id in members
 
 
-def _headers(provider: Provider, row: Credential | None) -> dict[str, str]:
+def own_headers(provider: Provider, way: str, endpoint: Mapping[str, str]) -> dict[str, str]:
+    """What a credential adds to each request beside its secret: headers of the way in which
+    somebody signed in, and those made of its own identifiers. What the registration itself sets
+    stays."""
     file = catalog().get(provider.catalog_id) if provider.catalog_id else None
-    if file is None or not file.auth.headers:
+    if file is None:
         return {}
+    login = file.oauth.get(way)
+    set_here = {str(name).lower() for name in provider.headers}
+    found = {
+        name: value
+        for name, value in (login.request_headers if login is not None else {}).items()
+        if name.lower() not in set_here
+    }
+    if not file.auth.headers:
+        return found
+    known = file.auth.identifiers
     try:
-        own = row.endpoint if row is not None else {}
-        endpoint = endpoint_of(file.auth.identifiers, file.endpoint, provider.endpoint, own)
-        return fill_headers(file.auth.headers, file.auth.identifiers, endpoint)
+        filled = endpoint_of(known, file.endpoint, provider.endpoint, endpoint)
+        return {**found, **fill_headers(file.auth.headers, known, filled)}
     except IdentifierError:
         # The registration and the credential contradict the file: the request will say so.
-        return {}
+        return found
 
 
 def _base_urls(provider: Provider, settings: Effective, row: Credential) -> dict[str, str]:

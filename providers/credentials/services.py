@@ -15,6 +15,7 @@ from django.db.models import F
 from controlplane.kit import clock
 from controlplane.kit.errors import FaultKind
 from controlplane.kit.secret import Secret
+from providers.catalog.destinations import SecretNeededAgain, check_proxy, destinations
 from providers.catalog.effective import ProviderRegistrationError
 from providers.catalog.loader import catalog
 from providers.catalog.models import Provider
@@ -22,13 +23,16 @@ from providers.catalog.urls import endpoint_of
 from providers.catalog.validators import check_shapes, valid_endpoint
 from providers.credentials import alerts, timeline
 from providers.credentials.models import Credential
+from providers.credentials.pick import DIRECT, proxy_of
 from providers.errors import ProviderError
 from tenants.audit.services import record
 from tenants.errors import StaleVersion
 from tenants.revisions.services import bump
 from tenants.vault import services as vault
 
-EDITABLE: Final = ("label", "priority", "weight", "endpoint", "source", "reference")
+EDITABLE: Final = (
+    *("label", "priority", "weight", "endpoint", "source", "reference", "proxy_url"),
+)
 LONGEST_SECRET: Final = 65_536
 
 _KINDS: Final = {"aws": Credential.Kind.AWS, "gcp_adc": Credential.Kind.GOOGLE}
@@ -135,6 +139,7 @@ def change_credential(
     _hold(credential.provider)
     before = _shown(credential)
     changed = Credential.objects.select_related("provider").get(pk=credential.pk)
+    proxy_before = proxy_of(changed.provider, changed)
     for name, value in values.items():
         setattr(changed, name, value)
     moves = changed.source != before["source"]
@@ -148,6 +153,8 @@ def change_credential(
             )
         _seal(changed, secret)
     _check(changed)
+    if not secret and proxy_of(changed.provider, changed) not in ("", proxy_before):
+        _require_secret_again(changed)
     written = [*EDITABLE]
     if secret or moves:
         written += ["sealed", "fingerprint", "state", "state_reason", "state_since"]
@@ -304,6 +311,35 @@ def _move(credential: Credential, *, has_secret: bool) -> None:
     credential.state_since = clock.now()
 
 
+def _require_secret_again(credential: Credential) -> None:
+    """Somebody comes in between who was not there when the secret was stored (bar C6). A login
+    cannot be given again: what it sends must be closed to whoever passes it on."""
+    if not credential.sealed:
+        return
+    if credential.kind != Credential.Kind.OAUTH:
+        raise SecretNeededAgain(
+            "The proxy changes: give the secret again in the same request, so that nobody can "
+            "send it through one of their choice.",
+            param="secret",
+        )
+    reached = destinations(credential.provider)
+    is_closed = not reached.certificate and all(
+        scheme == "https" for scheme, _, _ in reached.origins or [("", "", 0)]
+    )
+    if credential.provider.tenant_id is not None or not is_closed:
+        raise BadCredential(
+            "A login has a proxy of its own only at a registration of the platform that is "
+            "reached by https with public certificates.",
+            param="proxy_url",
+        )
+
+
+def check_proxy_of(credential: Credential) -> None:
+    """Raises BadAddress."""
+    if credential.proxy_url != DIRECT:
+        check_proxy(credential.provider, credential.proxy_url)
+
+
 def _check(credential: Credential) -> None:
     provider = credential.provider
     check_shapes(credential)
@@ -314,6 +350,7 @@ def _check(credential: Credential) -> None:
         valid_endpoint(credential.endpoint)
     except ValidationError as error:
         raise ValidationError({"endpoint": error.messages}) from None
+    check_proxy_of(credential)
     file = catalog().get(provider.catalog_id)
     if file is not None:
         declared = {*file.auth.identifiers, *file.endpoint}
@@ -371,6 +408,7 @@ def _shown(credential: Credential) -> dict[str, Any]:
         "reference": credential.reference,
         "fingerprint": credential.fingerprint,
         "endpoint": credential.endpoint,
+        "proxy_url": credential.proxy_url,
         "priority": credential.priority,
         "weight": credential.weight,
         "state": credential.state,

@@ -18,6 +18,7 @@ from providers.catalog.destinations import own_simulator
 from providers.catalog.listings import FoundModel, UnreadableListing, read_page
 from providers.catalog.models import Provider
 from providers.credentials.models import Credential
+from providers.credentials.pick import proxy_of
 from providers.errors import (
     AddressRefused,
     NameNotFound,
@@ -76,16 +77,20 @@ def probe(provider: Provider, *, credential: Credential | None = None) -> Verdic
         questions = questions_for(provider, credential)
     except GatewayError as error:
         return Verdict(Finding.MISCONFIGURED, _line(error.message or str(error)))
-    if questions.needs_credential and questions.credential is None:
+    key = questions.key
+    if questions.needs_credential and key is None:
         return Verdict(
             Finding.NO_CREDENTIAL, "There is no usable credential: store one, or switch one on."
         )
     began = time.monotonic()
     verdict = asyncio.run(_ask(provider, questions))
     elapsed = round((time.monotonic() - began) * 1000)
+    sentence = verdict.sentence
+    if key is not None and verdict.is_ok:
+        sentence += f" Shown was {key.said}."
     return Verdict(
         verdict.finding,
-        _line(_without(verdict.sentence, questions.secrets)),
+        _line(_without(sentence, questions.secrets)),
         elapsed if verdict.finding is not Finding.MISCONFIGURED else None,
         verdict.models,
     )
@@ -99,7 +104,9 @@ async def _ask(provider: Provider, questions: Questions) -> Verdict:
     if opened := own_simulator(provider):
         clients.allow_for_platform(opened)
     client = clients.of(
-        "tenant" if provider.tenant_id else "platform", provider.ca_certificate, provider.proxy_url
+        "tenant" if provider.tenant_id else "platform",
+        provider.ca_certificate,
+        proxy_of(provider, questions.key.ref if questions.key is not None else None),
     )
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
@@ -240,8 +247,8 @@ class _Interview:
         may_be_model = model and finding in {Finding.WRONG_PATH, Finding.BAD_REQUEST}
         if may_be_model and _blames_model(fault, model):
             finding = Finding.MODEL_MISSING
-        credential = self.questions.credential
-        label = f"credential {credential.label!r}" if credential is not None else "the credential"
+        key = self.questions.key
+        label = key.said if key is not None else "the credential"
         sentences = {
             Finding.KEY_REFUSED: f"{host} refuses the key ({status}): check {label} or store a "
             "new secret.",

@@ -19,10 +19,12 @@ from providers.catalog.loader import catalog
 from providers.catalog.models import Provider
 from providers.catalog.registrations import effective_of
 from providers.catalog.schema import KeyCheck, Listing, ListingShape, ProviderFile
-from providers.catalog.urls import endpoint_of, fill, fill_headers
+from providers.catalog.urls import endpoint_of, fill
 from providers.credentials.models import Credential
-from providers.credentials.sources import secret_headers_of, secret_of
+from providers.credentials.references import own_headers
+from providers.credentials.sources import secret_headers_of
 from providers.errors import ProviderError
+from providers.health.keys import Key, key_for, merged
 from providers.protocols import registry
 from providers.protocols.canonical import Message, ModelSpec, Request, Sampling, Text
 from providers.protocols.codec import UpstreamCall
@@ -39,14 +41,6 @@ _LISTINGS: Final[dict[str, tuple[str, ListingShape, dict[str, str]]]] = {
 }
 # OpenAI's Responses refuse fewer.
 _FEWEST_TOKENS: Final = 16
-_USABLE: Final = frozenset(
-    {
-        Credential.State.ACTIVE,
-        Credential.State.EXPIRING,
-        Credential.State.REFRESHING,
-        Credential.State.COOLING,
-    }
-)
 
 
 class CannotSign(ProviderError):
@@ -82,7 +76,7 @@ class Questions:
     nobody knows."""
 
     protocol: str
-    credential: Credential | None
+    key: Key | None
     needs_credential: bool
     key_check: Question | None
     listing: Question | None
@@ -99,13 +93,9 @@ def questions_for(provider: Provider, credential: Credential | None = None) -> Q
     settings = effective_of(provider)
     file = catalog().get(provider.catalog_id) if provider.catalog_id else None
     needs_credential = settings.scheme.scheme != "none"
-    if credential is None and needs_credential:
-        credential = first_usable(provider)
-    secret = None
-    if credential is not None and needs_credential:
-        secret = secret_of(str(credential.pk))
+    key = key_for(provider, settings, credential) if needs_credential else None
     sealed = secret_headers_of(str(provider.pk)) if provider.sealed_header_names else {}
-    asking = _Asking(settings, file, provider, credential, secret, sealed)
+    asking = _Asking(settings, file, provider, key, sealed)
     listing = file.listing if file is not None else _listing_for(settings.protocol)
     is_public: bool | None = None
     if listing is not None and file is not None:
@@ -113,21 +103,15 @@ def questions_for(provider: Provider, credential: Credential | None = None) -> Q
     model = cheapest_chat_model(settings)
     return Questions(
         protocol=settings.protocol,
-        credential=credential,
+        key=key,
         needs_credential=needs_credential,
         key_check=asking.place(file.key_check) if file is not None and file.key_check else None,
         listing=asking.place(listing) if listing is not None else None,
         shape=listing.shape if listing is not None else "openai",
         is_listing_public=is_public,
         call=asking.call(model) if model is not None else None,
-        secrets=tuple(filter(None, (secret, *sealed.values()))),
+        secrets=tuple(filter(None, (key.secret if key else None, *sealed.values()))),
     )
-
-
-def first_usable(provider: Provider) -> Credential | None:
-    rows = sorted(provider.credentials.all(), key=lambda row: (-row.priority, row.label))
-    # A person's own login is for that person's requests: no check spends its quota by itself.
-    return next((row for row in rows if row.state in _USABLE and not row.is_personal), None)
 
 
 def cheapest_chat_model(settings: Effective) -> EffectiveModel | None:
@@ -145,14 +129,13 @@ class _Asking:
     settings: Effective
     file: ProviderFile | None
     provider: Provider
-    credential: Credential | None
-    secret: Secret | None
+    key: Key | None
     sealed: Mapping[str, Secret]
 
     def place(self, place: Listing | KeyCheck) -> Question:
         """A listing or the address that checks keys."""
         identifiers = self.file.auth.identifiers if self.file is not None else {}
-        url = self.settings.base_url + place.path
+        url = self._base_url(self.settings.base_url) + place.path
         if place.url:
             url = fill(place.url, identifiers, self._endpoint())
         scheme = self.settings.scheme
@@ -179,7 +162,7 @@ class _Asking:
         )
         codec = registry.upstream(model.spec.protocol)
         call = codec.encode_request(request, model.spec, request_id="health-check")
-        url = model.base_url + call.path
+        url = self._base_url(model.base_url) + call.path
         if call.query:
             url += "?" + "&".join(f"{name}={value}" for name, value in call.query.items())
         headers = {
@@ -199,17 +182,13 @@ class _Asking:
         scheme: AuthScheme,
         body: bytes | None,
     ) -> Question:
-        extra: dict[str, str] = {}
-        if self.file is not None:
-            extra = fill_headers(
-                self.file.auth.headers, self.file.auth.identifiers, self._endpoint()
-            )
+        extra = self.key.headers if self.key else own_headers(self.provider, "", {})
         opened = {name: value.reveal() for name, value in self.sealed.items()}
         return Question(
             method,
             url,
-            {**headers, **extra, **opened, **self._shown(scheme)},
-            {**headers, **extra},
+            merged(headers, extra, opened, self._shown(scheme)),
+            merged(headers, extra),
             body,
         )
 
@@ -219,7 +198,12 @@ class _Asking:
                 f"Credentials of the kind {scheme.scheme!r} cannot be shown in a check: make a "
                 "request through the gateway to try this registration."
             )
-        return schemes.headers(scheme, self.secret)
+        if self.key is not None and self.key.secret is None:
+            return {}
+        return schemes.headers(scheme, self.key.secret if self.key else None)
+
+    def _base_url(self, base_url: str) -> str:
+        return self.key.base_url(base_url) if self.key else base_url
 
     def _endpoint(self) -> dict[str, str]:
         identifiers = self.file.auth.identifiers if self.file is not None else {}
@@ -227,7 +211,7 @@ class _Asking:
             identifiers,
             self.file.endpoint if self.file is not None else {},
             self.provider.endpoint,
-            self.credential.endpoint if self.credential is not None else {},
+            self.key.ref.endpoint if self.key else {},
         )
 
 

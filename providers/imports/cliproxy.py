@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, get_args
 
 import msgspec
+from msgspec import UNSET
 
 from controlplane.kit import json
 from controlplane.kit.secret import Secret
@@ -25,6 +26,7 @@ from providers.bundle.document import (
 from providers.catalog.loader import catalog
 from providers.catalog.schema import ProviderFile
 from providers.catalog.validators import MOST_PATTERNS
+from providers.credentials.pick import DIRECT
 from providers.imports.cliproxy_reasons import ENTRY_REASONS, TOP_REASONS
 from providers.imports.found import (
     Draft,
@@ -95,7 +97,7 @@ def read(content: Secret, *, tenant: str = "") -> Imported:
     ):
         _compatible(entry, f"openai-compatibility[{number}].", defaults, draft)
     for number, entry in enumerate(tables_of(config.pop("kiro", None), "kiro")):
-        _kiro(entry, f"kiro[{number}].", draft)
+        _kiro(entry, f"kiro[{number}].", defaults, draft)
     draft.ignore_rest(config, TOP_REASONS, "")
     return draft.done(tenant=tenant)
 
@@ -109,15 +111,20 @@ def _defaults(config: dict[str, Any], draft: Draft) -> Defaults:
         cooldown = 60 if value == 0 else max(value, 0)
     if config.pop("disable-cooling", None) is True:
         cooldown = 0
-    proxy_url = _proxy(text_of(config.pop("proxy-url", None), "proxy-url"), "proxy-url", draft)
-    return Defaults(proxy_url=proxy_url, cooldown_seconds=cooldown)
+    proxy_url = _proxy(config, "", draft)
+    return Defaults(proxy_url="" if proxy_url == DIRECT else proxy_url, cooldown_seconds=cooldown)
 
 
-def _proxy(url: str, where: str, draft: Draft) -> str:
-    if url.lower() in {"", "direct", "none"}:
-        return ""
-    if not url.lower().startswith(("http://", "https://")) or "@" in url:
-        draft.ignore(where, "Proxies here speak HTTP, and have no password in their address.")
+def _proxy(table: dict[str, Any], where: str, draft: Draft) -> str:
+    """As a credential has it: empty = nothing is said, `direct` = none."""
+    url = text_of(table.pop("proxy-url", None), f"{where}proxy-url")
+    if url.lower() in {"direct", "none"}:
+        return DIRECT
+    if url and (not url.lower().startswith(("http://", "socks5://", "socks5h://")) or "@" in url):
+        draft.ignore(
+            f"{where}proxy-url",
+            "Proxies here speak HTTP or SOCKS 5, and have no password in their address.",
+        )
         return ""
     return url
 
@@ -131,7 +138,7 @@ def _groups(entries: list[dict[str, Any]]) -> Iterator[list[tuple[int, dict[str,
     yield from groups.values()
 
 
-_OF_A_KEY: Final = frozenset({"api-key", "token-file", "weight"})
+_OF_A_KEY: Final = frozenset({"api-key", "token-file", "weight", "proxy-url"})
 
 
 def _from_section(
@@ -191,11 +198,6 @@ def _compatible(entry: dict[str, Any], where: str, defaults: Defaults, draft: Dr
         found = _credential(key, place, slug, number, draft)
         if found is not None:
             credentials.append(found)
-        if key.pop("proxy-url", None):
-            draft.ignore(
-                f"{place}proxy-url",
-                "A proxy belongs to a registration here: put this key into a second one.",
-            )
         draft.ignore_rest(key, ENTRY_REASONS, place)
     if not credentials and file is None:
         settings["auth_type"] = "none"
@@ -214,7 +216,7 @@ def _catalogued(base_url: str) -> ProviderFile | None:
     )
 
 
-def _kiro(entry: dict[str, Any], where: str, draft: Draft) -> None:
+def _kiro(entry: dict[str, Any], where: str, defaults: Defaults, draft: Draft) -> None:
     path = text_of(entry.pop("token-file", None), f"{where}token-file")
     region = text_of(entry.pop("region", None), f"{where}region")
     start_url = text_of(entry.pop("start-url", None), f"{where}start-url")
@@ -225,6 +227,7 @@ def _kiro(entry: dict[str, Any], where: str, draft: Draft) -> None:
                 f"{where}{name}",
                 "A login cannot be used by two programs at once: sign in again here.",
             )
+    proxy_url = _proxy(entry, where, draft) or defaults.proxy_url
     draft.ignore_rest(entry, ENTRY_REASONS, where)
     if not path:
         return
@@ -237,6 +240,7 @@ def _kiro(entry: dict[str, Any], where: str, draft: Draft) -> None:
             auth_type="token_file",
             # A person's subscription: somebody has to say that its use here is permitted.
             is_enabled=False,
+            proxy_url=proxy_url if proxy_url not in ("", DIRECT) else UNSET,
             endpoint={name: value for name, value in named.items() if value},
             credentials=[CredentialEntry(label="cliproxy 1", source="file", reference=path)],
         ),
@@ -252,12 +256,15 @@ def _credential(
     given = entry.pop("weight", None)
     weight = 1 if given is None else number_of(given, f"{where}weight")
     weight = min(max(weight, 0), _MOST_WEIGHT)
+    proxy_url = _proxy(entry, where, draft)
     label = f"cliproxy {number + 1}"
     if key:
         draft.keys[("", slug), label] = Secret(key)
-        return CredentialEntry(label=label, weight=weight)
+        return CredentialEntry(label=label, weight=weight, proxy_url=proxy_url)
     if path:
-        return CredentialEntry(label=label, source="file", reference=path, weight=weight)
+        return CredentialEntry(
+            label=label, source="file", reference=path, weight=weight, proxy_url=proxy_url
+        )
     draft.ignore(where.rstrip("."), "It has neither a key nor a file with a token.")
     return None
 
@@ -275,9 +282,14 @@ def _register(
     """What all entries have in common."""
     if prefix := text_of(entry.pop("prefix", None), f"{where}prefix"):
         settings["prefix"] = prefix
-    own_proxy = text_of(entry.pop("proxy-url", None), f"{where}proxy-url")
-    proxy_url = _proxy(own_proxy, f"{where}proxy-url", draft) if own_proxy else defaults.proxy_url
-    if proxy_url:
+    proxy_url = _proxy(entry, where, draft)
+    ways = {credential.proxy_url or proxy_url for credential in credentials}
+    if len(ways) == 1:
+        # What all keys say is the registration's.
+        [proxy_url] = ways
+        credentials = [msgspec.structs.replace(one, proxy_url="") for one in credentials]
+    proxy_url = proxy_url or defaults.proxy_url
+    if proxy_url and proxy_url != DIRECT:
         settings["proxy_url"] = proxy_url
     cooldown = 0 if entry.pop("disable-cooling", None) is True else defaults.cooldown_seconds
     if cooldown is not None:

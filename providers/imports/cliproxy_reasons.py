@@ -65,6 +65,5 @@ ENTRY_REASONS: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("request-retry", "request-scoped-errors"), _ROUTING),
     "websockets": "Providers are called over HTTP.",
-    "proxy-url": "A proxy belongs to a registration here, and a login brings none.",
     "priority": "Set the order of credentials and registrations here.",
 }

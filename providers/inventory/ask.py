@@ -23,10 +23,12 @@ from providers.catalog.models import Provider
 from providers.catalog.refresh import Facts
 from providers.catalog.registrations import effective_of
 from providers.catalog.schema import Listing, ListingShape
-from providers.catalog.urls import endpoint_of, fill, fill_headers
-from providers.credentials.models import Credential
-from providers.credentials.sources import secret_of
+from providers.catalog.urls import endpoint_of, fill
+from providers.credentials.pick import proxy_of
+from providers.credentials.references import own_headers
+from providers.credentials.sources import secret_headers_of
 from providers.errors import ProviderError
+from providers.health.keys import Key, key_for, merged
 from providers.signing import schemes
 from providers.upstream.client import Timeouts, UpstreamClient
 from providers.upstream.pool import ClientPool
@@ -59,28 +61,31 @@ def models_of(provider: Provider) -> list[FoundModel] | None:
     listing = file.listing if file is not None else _listing_for(effective.protocol)
     if listing is None:
         return None
-    credential = _credential(provider)
+    key = _key(provider, effective, listing)
     endpoint = endpoint_of(
         file.auth.identifiers if file is not None else {},
         file.endpoint if file is not None else {},
         provider.endpoint,
-        credential.endpoint if credential is not None else {},
+        key.ref.endpoint if key else {},
     )
-    url = effective.base_url + listing.path
+    url = (key.base_url(effective.base_url) if key else effective.base_url) + listing.path
     if listing.url and file is not None:
         url = fill(listing.url, file.auth.identifiers, endpoint)
-    headers = {
-        "Accept": "application/json",
-        **effective.headers,
-        **listing.headers,
-        **(fill_headers(file.auth.headers, file.auth.identifiers, endpoint) if file else {}),
-        **_credential_headers(effective, credential, listing),
-    }
+    sealed = secret_headers_of(str(provider.pk)) if provider.sealed_header_names else {}
+    headers = merged(
+        {"Accept": "application/json"},
+        effective.headers,
+        listing.headers,
+        key.headers if key else own_headers(provider, "", {}),
+        {name: value.reveal() for name, value in sealed.items()},
+        schemes.headers(effective.scheme, key.secret) if key and key.secret else {},
+    )
     body = None
     if listing.method == "POST":
         headers["Content-Type"] = "application/json"
         body = json.dumps({"project": endpoint["project"]} if "project" in endpoint else {})
-    return asyncio.run(_all_pages(provider, listing, url, headers, body))
+    proxy_url = proxy_of(provider, key.ref if key else None)
+    return asyncio.run(_all_pages(provider, listing, url, headers, body, proxy_url))
 
 
 def facts_from(source: str) -> Facts:
@@ -98,42 +103,38 @@ def _listing_for(protocol: str) -> Listing | None:
     return Listing(path=path, shape=shape, headers=headers)
 
 
-def _credential(provider: Provider) -> Credential | None:
-    usable = (Credential.State.ACTIVE, Credential.State.EXPIRING, Credential.State.COOLING)
-    # A person's own login is for that person's requests, and no schedule spends its quota.
-    rows = provider.credentials.filter(state__in=usable, is_personal=False)
-    return rows.order_by("-priority", "label").first()
-
-
-def _credential_headers(
-    effective: Effective, credential: Credential | None, listing: Listing
-) -> Mapping[str, str]:
+def _key(provider: Provider, effective: Effective, listing: Listing) -> Key | None:
+    """None = the list needs none. Raises ListingFailed, or what a key without a secret raises."""
     scheme = effective.scheme
     if scheme.scheme == "none":
-        return {}
-    if credential is None:
+        return None
+    key = key_for(provider, effective)
+    if key is None:
         if listing.is_public:
-            return {}
+            return None
         raise ListingFailed("There is no usable credential to list models with: store one.")
     if scheme.scheme not in ("bearer", "header"):
         raise ListingFailed(
             f"Models cannot be listed with credentials of the kind {scheme.scheme!r}: refresh "
             "from a facts file, or add the models by hand."
         )
-    return schemes.headers(scheme, secret_of(str(credential.pk)))
+    return key
 
 
 async def _all_pages(
-    provider: Provider, listing: Listing, url: str, headers: Mapping[str, str], body: bytes | None
+    provider: Provider,
+    listing: Listing,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    proxy_url: str,
 ) -> list[FoundModel]:
     clients = _clients()
     if opened := own_simulator(provider):
         clients.allow_for_platform(opened)
     try:
         client = clients.of(
-            "tenant" if provider.tenant_id else "platform",
-            provider.ca_certificate,
-            provider.proxy_url,
+            "tenant" if provider.tenant_id else "platform", provider.ca_certificate, proxy_url
         )
         found: dict[str, FoundModel] = {}
         query: dict[str, str] = {}

@@ -19,6 +19,7 @@ from controlplane.kit.badges import Badge, Tone
 from providers.metrics.figures import Figures, quantile
 from providers.metrics.models import TrafficMinute
 from providers.metrics.traffic import figures_of
+from tenants.quotas.models import shown
 
 MINUTES: Final = 60
 _HEIGHT: Final = 24
@@ -61,7 +62,7 @@ class Line:
 
     @property
     def cost(self) -> str:
-        return f"${self.figures.cost_nanos / 1e9:,.4f}" if self.figures.cost_nanos else "–"
+        return shown("money", self.figures.cost_nanos) if self.figures.cost_nanos else "–"
 
     @property
     def bars(self) -> list[tuple[int, int, int]]:

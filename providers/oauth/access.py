@@ -130,10 +130,22 @@ def access_login_credential(caller: Caller, credential_id: Any) -> Credential:
             return found
         raise NotFound(_NOT_FOUND)
     role = role_in(caller, found.tenant_id)
-    is_own = found.owner_id is not None and found.owner_id == caller.pk
-    if role in {Role.ADMIN, Role.OWNER} or (is_own and role is Role.MEMBER):
+    if role in {Role.ADMIN, Role.OWNER} or (is_own(caller, found) and role is Role.MEMBER):
         return found
     raise NotFound(_NOT_FOUND)
+
+
+def is_own(caller: Caller, credential: Credential) -> bool:
+    """Whether it was this very person who signed in."""
+    return credential.owner_id is not None and credential.owner_id == caller.pk
+
+
+def access_own_login_credential(caller: Caller, credential_id: Any) -> Credential:
+    """For what is done in the name of whoever signed in: an administrator's role is not enough."""
+    found = access_login_credential(caller, credential_id)
+    if not is_own(caller, found):
+        raise RoleForbidden("This is done in the account's own name: only who signed in may do it.")
+    return found
 
 
 def scope_of(row: DeviceLogin | Credential) -> AbstractContextManager[None]:

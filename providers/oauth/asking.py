@@ -11,6 +11,8 @@ from typing import Final
 from django.conf import settings
 
 from providers.catalog.models import Provider
+from providers.credentials.models import Credential
+from providers.credentials.pick import proxy_of
 from providers.errors import UpstreamTimeout
 from providers.oauth.flows.wire import Ask, Reply
 from providers.upstream.client import Timeouts, UpstreamClient
@@ -22,12 +24,13 @@ LONGEST_SECONDS: Final = 20.0
 _TIMEOUTS: Final = Timeouts(connect_seconds=10.0, first_byte_seconds=18.0, idle_seconds=10.0)
 
 
-def ask(provider: Provider, question: Ask) -> Reply:
-    """Raises a ProviderError leaf where no answer came. Waits: not for an event loop."""
-    return asyncio.run(_ask(provider, question))
+def ask(provider: Provider, question: Ask, credential: Credential | None = None) -> Reply:
+    """`credential` = the login that it is about, where there is one yet. Raises a ProviderError
+    leaf where no answer came. Waits: not for an event loop."""
+    return asyncio.run(_ask(provider, question, credential))
 
 
-async def _ask(provider: Provider, question: Ask) -> Reply:
+async def _ask(provider: Provider, question: Ask, credential: Credential | None) -> Reply:
     # The addresses are the catalogue's or the operator's, never a tenant's: the platform's
     # networks hold. A proxy or authority of their own is honoured where the platform set it.
     clients = ClientPool(allowed=settings.UPSTREAM_ALLOWED_NETWORKS)
@@ -35,7 +38,7 @@ async def _ask(provider: Provider, question: Ask) -> Reply:
     client = clients.of(
         "platform",
         provider.ca_certificate if is_platform else "",
-        provider.proxy_url if is_platform else "",
+        proxy_of(provider, credential) if is_platform else "",
     )
     try:
         async with asyncio.timeout(LONGEST_SECONDS):

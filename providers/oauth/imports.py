@@ -13,7 +13,10 @@ from providers.oauth import asking
 from providers.oauth.ending import close
 from providers.oauth.errors import BadPastedCode
 from providers.oauth.flows import accounts, tokens
+from providers.oauth.flows.accounts import Account
 from providers.oauth.flows.kiro_file import BadFile, read_file
+from providers.oauth.flows.outcomes import Ended, Transient
+from providers.oauth.identity import identified
 from providers.oauth.memory import remember, starting
 from providers.oauth.models import DeviceLogin
 from providers.oauth.polling import CONFIRM_WITHIN
@@ -38,7 +41,7 @@ def import_kiro(
     """A login in the state `confirm`, or `error` with the reason. Raises BadPastedCode for files
     that are none, and what `begin` raises. In the scope of `tenant`."""
     row = switched_on(provider)
-    check_sharing(row, is_personal=is_personal)
+    check_sharing(row, tenant, is_personal=is_personal)
     read = read_file(token_file, client_file, now)
     if isinstance(read, BadFile):
         raise BadPastedCode(read.sentence, param="token_file")
@@ -70,8 +73,21 @@ def import_kiro(
         for name, value in {**read.endpoint, **renewed.endpoint}.items()
         if name == "profile_arn"
     }
+    account = identified(
+        provider, login, renewed.tokens, Account(label=read.label, endpoint=endpoint)
+    )
+    match account:
+        case Ended():
+            close(started, Status.ERROR, code=account.code, detail=account.detail, now=now)
+            started.refresh_from_db()
+            return started
+        case Transient():
+            code = "provider_unreachable"
+            close(started, Status.ERROR, code=code, detail=account.sentence, now=now)
+            started.refresh_from_db()
+            return started
     memory = msgspec.structs.replace(
-        starting(login), tokens=tokens.packed(renewed.tokens), endpoint=endpoint
+        starting(login), tokens=tokens.packed(renewed.tokens), endpoint=account.endpoint
     )
     with transaction.atomic():
         remember(started, memory)
@@ -80,7 +96,9 @@ def import_kiro(
             sealed=started.sealed,
             is_pasted=True,
             expires_at=now + CONFIRM_WITHIN,
-            account_label=(read.label or accounts.nameless(renewed.tokens))[:200],
+            account_id=account.id[:200],
+            account_label=(account.label or accounts.nameless(renewed.tokens))[:200],
+            plan=account.plan[:80],
         )
     started.refresh_from_db()
     return started

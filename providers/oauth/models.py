@@ -24,6 +24,7 @@ class LoginSettings(Row, Versioned):
     class Sharing(models.TextChoices):
         OWNER = "owner", "Only who signed in"
         TENANT = "tenant", "Who signed in, or all of the tenant"
+        PLATFORM = "platform", "Who signed in, all of the tenant, or every tenant"
 
     catalog_id = models.CharField(
         max_length=63, blank=True, validators=[RegexValidator(r"^[a-z0-9][a-z0-9._-]*\Z")]
@@ -65,6 +66,15 @@ class LoginSettings(Row, Versioned):
 
     def __str__(self) -> str:
         return self.catalog_id or str(self.provider_id)
+
+    def permits(self, *, is_personal: bool, is_platforms: bool) -> bool:
+        """Whether a login may serve others than who signed in: all of its tenant, or, where it is
+        the platform's, every tenant."""
+        if is_personal:
+            return True
+        if is_platforms:
+            return self.sharing == self.Sharing.PLATFORM
+        return self.sharing != self.Sharing.OWNER
 
 
 class DeviceLoginQuerySet(TenantOwnedQuerySet["DeviceLogin"]):

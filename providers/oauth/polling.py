@@ -19,7 +19,7 @@ from controlplane.kit.json import JSONDict
 from providers.errors import ProviderError
 from providers.oauth import asking
 from providers.oauth.ending import close
-from providers.oauth.flows import accounts, code_assist, copilot, device, pace, paste, tokens
+from providers.oauth.flows import accounts, code_assist, device, pace, paste, tokens
 from providers.oauth.flows.accounts import Account
 from providers.oauth.flows.login import Login
 from providers.oauth.flows.outcomes import (
@@ -31,8 +31,10 @@ from providers.oauth.flows.outcomes import (
     Transient,
 )
 from providers.oauth.flows.tokens import Tokens
+from providers.oauth.identity import identified
 from providers.oauth.memory import Memory, login_in, recall, remember
 from providers.oauth.models import DeviceLogin
+from providers.oauth.serving import made_ready
 
 Status = DeviceLogin.Status
 
@@ -240,15 +242,14 @@ def _look_up(row: DeviceLogin) -> datetime | None:
     login = login_in(row, memory)
     found = tokens.unpacked(memory.tokens)
     account = Account(row.account_id, row.account_label, row.plan, dict(memory.endpoint))
-    if tokens.needs_exchange(login, found):
-        read = _exchanged(row, login, found)
-        if isinstance(read, tokens.RenewFailed):
-            if read.kind != "transient":
-                close(row, Status.ERROR, code=read.code, detail=read.sentence, now=clock.now())
-                return None
-            return _later(row)
-        found = read.tokens
-        account.endpoint.update(read.endpoint)
+    read = made_ready(row.provider, login, found, {**row.inputs, **account.endpoint})
+    if isinstance(read, tokens.RenewFailed):
+        if read.kind != "transient":
+            close(row, Status.ERROR, code=read.code, detail=read.sentence, now=clock.now())
+            return None
+        return _later(row)
+    found = read.tokens
+    account.endpoint.update(read.endpoint)
     if login.oauth.setup_url and not account.endpoint.get("project"):
         outcome = _set_up(row, login, found, memory)
         match outcome:
@@ -267,12 +268,15 @@ def _look_up(row: DeviceLogin) -> datetime | None:
                 return _later(row, code_assist.WAIT_SECONDS)
             case Transient():
                 return _later(row)
-    question = accounts.account_ask(login, found, account)
-    if question is not None:
-        try:
-            account = accounts.read_account(login, asking.ask(row.provider, question), account)
-        except ProviderError as error:
-            row.error_detail = error.message
+    who = identified(row.provider, login, found, account)
+    match who:
+        case Ended():
+            close(row, Status.ERROR, code=who.code, detail=who.detail, now=clock.now())
+            return None
+        case Transient():
+            return _later(row)
+        case Account():
+            account = who
     remember(
         row,
         msgspec.structs.replace(memory, tokens=tokens.packed(found), endpoint=account.endpoint),
@@ -286,16 +290,6 @@ def _look_up(row: DeviceLogin) -> datetime | None:
         plan=account.plan[:80],
     )
     return None
-
-
-def _exchanged(
-    row: DeviceLogin, login: Login, found: Tokens
-) -> tokens.Renewed | tokens.RenewFailed:
-    try:
-        reply = asking.ask(row.provider, copilot.exchange_ask(login, found.base_token))
-    except ProviderError as error:
-        return tokens.RenewFailed("transient", "unreachable", error.message)
-    return tokens.read_exchange(login, found, reply, clock.now())
 
 
 def _set_up(

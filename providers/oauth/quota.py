@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 from django.db import transaction
 from django.db.models import Q
 
@@ -23,6 +24,8 @@ from providers.oauth.models import QuotaSnapshot
 from providers.oauth.quota_chart import Point, thinned
 from providers.oauth.refresh import USABLE, LoginUnusable, ensure_fresh
 from providers.oauth.ways import login_of, settings_of
+from providers.routing.quota import words_of
+from providers.routing.table import ModelQuota
 from tenants.revisions.services import bump
 from tenants.vault import services as vault
 
@@ -33,6 +36,8 @@ KEEP: Final = timedelta(days=60)
 SHOWN: Final = timedelta(days=14)
 JOB: Final = "login.quota"
 PRUNE_BATCH: Final = 1_000
+# More models than any login has.
+MOST_MODELS: Final = 200
 
 
 def due_ids(*, now: datetime, limit: int) -> list[uuid.UUID]:
@@ -83,7 +88,7 @@ def fetch(credential_id: str | uuid.UUID) -> list[QuotaSnapshot]:
         question = quota_ask(login, held, row.endpoint)
         if question is None:
             return []
-        windows = read_quota(login, asking.ask(row.provider, question), now)
+        windows = read_quota(login, asking.ask(row.provider, question, row), now)
     except (LoginUnusable, ProviderError):
         # Its state or the next look says why; what was known stays known, with its date.
         return []
@@ -118,28 +123,38 @@ def _keep(row: Credential, windows: list[Window], now: datetime) -> list[QuotaSn
             timeline.note(row, "quota", f"{snapshot.name} is used up{until}.", now=now)
             alerts.used_up(row, snapshot.name, snapshot.resets_at, now=now)
     if made:
-        _tell_routes(row, made, now)
+        _tell_routes(row, windows, now)
     return made
 
 
-def _tell_routes(row: Credential, windows: list[QuotaSnapshot], now: datetime) -> None:
+def _tell_routes(row: Credential, windows: list[Window], now: datetime) -> None:
     """What routing goes by, on the row itself. Routes are read anew only for what changes an
     order: a tenth more or less, used up, or back again."""
-    share, until = left_of(windows, now)
-    Credential.objects.filter(pk=row.pk).update(quota_share=share, quota_used_up_until=until)
-    if round(10 * share) != round(10 * row.quota_share) or until != row.quota_used_up_until:
+    share, until = left_of((each for each in windows if each.covers == "account"), now)
+    of_models = left_of_models(windows, now)
+    known = msgspec.convert(row.model_quotas, list[ModelQuota])
+    Credential.objects.filter(pk=row.pk).update(
+        quota_share=share,
+        quota_used_up_until=until,
+        model_quotas=msgspec.to_builtins(of_models),
+    )
+    if (
+        round(10 * share) != round(10 * row.quota_share)
+        or until != row.quota_used_up_until
+        or _in_tenths(of_models) != _in_tenths(known)
+    ):
         bump("routes")
 
 
-def left_of(windows: Iterable[QuotaSnapshot], now: datetime) -> tuple[float, datetime | None]:
-    """Of the windows that hold for the whole account: the share left of the fullest, and when the
-    last of those that are used up opens again. Unlimited ones, and those over, do not count."""
+def left_of(windows: Iterable[Window], now: datetime) -> tuple[float, datetime | None]:
+    """The share left of the fullest of these windows, and when the last of those that are used up
+    opens again. Unlimited ones, and those over, do not count."""
     share, until = 1.0, None
     for window in windows:
         ends, percent = window.resets_at, window.percent_used
         if percent is None and window.limit and window.used is not None:
             percent = 100 * window.used / window.limit
-        if percent is None or window.is_unlimited or window.covers != "account":
+        if percent is None or window.is_unlimited:
             continue
         if ends is not None and ends <= now:
             continue
@@ -147,6 +162,28 @@ def left_of(windows: Iterable[QuotaSnapshot], now: datetime) -> tuple[float, dat
         if percent >= 100 and not window.allows_overage and ends is not None:
             until = ends if until is None else max(until, ends)
     return share, until
+
+
+def left_of_models(windows: Iterable[Window], now: datetime) -> list[ModelQuota]:
+    """The same for each model and family that windows name, where some of it is used."""
+    named: dict[tuple[str, tuple[str, ...]], list[Window]] = {}
+    for window in windows:
+        if window.covers == "model" and window.models:
+            named.setdefault((window.models, ()), []).append(window)
+        elif window.covers == "family" and (family := words_of(window.models)):
+            named.setdefault(("", family), []).append(window)
+    found = []
+    for (model, family), theirs in sorted(named.items()):
+        share, until = left_of(theirs, now)
+        if share < 1:
+            ends = until.timestamp() if until is not None else 0.0
+            found.append(ModelQuota(share=share, used_up_until=ends, model=model, family=family))
+    return found[:MOST_MODELS]
+
+
+def _in_tenths(quotas: Iterable[ModelQuota]) -> list[ModelQuota]:
+    rounded = [msgspec.structs.replace(quota, share=round(quota.share, 1)) for quota in quotas]
+    return [quota for quota in rounded if quota.share < 1 or quota.used_up_until]
 
 
 def history(

@@ -251,7 +251,7 @@ def _send(
 ) -> Reply | RenewFailed:
     checkpoint("sending")
     try:
-        return asking.ask(row.provider, question)
+        return asking.ask(row.provider, question, row)
     except UpstreamUnreachable as error:
         return RenewFailed("transient", error.code, error.message)
     except ProviderError as error:

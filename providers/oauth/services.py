@@ -68,7 +68,7 @@ def begin(
     (None = the platform's). Raises LoginsOff, UnknownWay, IdentifierError, BadLoginSettings,
     SharingForbidden, TooManyLogins."""
     row = switched_on(provider)
-    check_sharing(row, is_personal=is_personal)
+    check_sharing(row, tenant, is_personal=is_personal)
     login = login_of(provider, row, way, inputs or {})
     started = reserve(
         user=user,
@@ -92,13 +92,15 @@ def begin(
     return _show_code(started, shown, memory, now)
 
 
-def check_sharing(row: LoginSettings, *, is_personal: bool) -> None:
-    if not is_personal and row.sharing == LoginSettings.Sharing.OWNER:
-        raise SharingForbidden(
-            "Only who signs in may use this login: the operator has not recorded that the vendor "
-            "permits sharing it.",
-            param="is_personal",
-        )
+def check_sharing(row: LoginSettings, tenant: Tenant | None, *, is_personal: bool) -> None:
+    if row.permits(is_personal=is_personal, is_platforms=tenant is None):
+        return
+    whom = "sharing it among tenants" if tenant is None else "sharing it"
+    raise SharingForbidden(
+        f"Only who signs in may use this login: the operator has not recorded that the vendor "
+        f"permits {whom}.",
+        param="is_personal",
+    )
 
 
 @transaction.atomic
@@ -238,10 +240,10 @@ def confirm(login: DeviceLogin, *, now: datetime) -> Credential:
     """The person says that the account is the right one: from now on the credential serves.
     Raises LoginClosed, LoginsOff, SharingForbidden. In its scope."""
     # Read before the row is closed, for closing wipes it.
-    current = DeviceLogin.objects.select_related("provider").get(pk=login.pk)
+    current = DeviceLogin.objects.select_related("provider", "tenant").get(pk=login.pk)
     if current.status != Status.CONFIRM or current.expires_at <= now:
         raise not_open(current)
-    check_sharing(switched_on(current.provider), is_personal=current.is_personal)
+    check_sharing(switched_on(current.provider), current.tenant, is_personal=current.is_personal)
     memory = recall(current)
     fresh = tokens.unpacked(memory.tokens)
     ready = login_in(current, memory)
@@ -362,7 +364,7 @@ def disconnect(credential: Credential) -> bool:
     if question is None:
         return False
     try:
-        return asking.ask(provider, question).status < 400
+        return asking.ask(provider, question, credential).status < 400
     except ProviderError:
         # Gone here it is; the person can also end it in the account's own settings.
         return False

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from controlplane.kit.secret import Secret
 from providers.catalog.loader import catalog
@@ -24,6 +24,7 @@ from tenants.revisions.services import bump
 from tenants.vault import services as vault
 
 SWITCHED_OFF: Final = "The operator switched the logins of this provider off."
+NOT_SHARED: Final = "The operator no longer permits sharing the logins of this provider."
 
 
 @transaction.atomic
@@ -81,18 +82,29 @@ def set_logins(
 
 
 def _follow(row: LoginSettings, now: datetime) -> None:
-    """Connected accounts stop with the switch, and serve again with it."""
+    """Connected accounts stop with the switch, and shared ones with the permission; they serve
+    again with it."""
     logins = Credential.objects.filter(kind=Credential.Kind.OAUTH)
     if row.catalog_id:
         logins = logins.filter(provider__catalog_id=row.catalog_id)
     else:
         logins = logins.filter(provider_id=row.provider_id)
+    permitted = Q(is_personal=True)
+    if row.permits(is_personal=False, is_platforms=False):
+        permitted |= Q(tenant__isnull=False)
+    if row.permits(is_personal=False, is_platforms=True):
+        permitted |= Q(tenant__isnull=True)
+    off = Credential.State.DISABLED
     if row.is_on:
-        stopped = logins.filter(state=Credential.State.DISABLED, state_reason=SWITCHED_OFF)
+        stopped = logins.filter(permitted, state=off, state_reason__in=(SWITCHED_OFF, NOT_SHARED))
         moved = stopped.update(state=Credential.State.ACTIVE, state_reason="", state_since=now)
+        served = Q(state__in=USABLE) | Q(state=off, state_reason=SWITCHED_OFF)
+        moved += logins.filter(served, ~permitted).update(
+            state=off, state_reason=NOT_SHARED, state_since=now
+        )
     else:
         moved = logins.filter(state__in=USABLE).update(
-            state=Credential.State.DISABLED, state_reason=SWITCHED_OFF, state_since=now
+            state=off, state_reason=SWITCHED_OFF, state_since=now
         )
     if moved:
         bump("registrations")
@@ -134,6 +146,11 @@ def _check(row: LoginSettings) -> None:
     for name, fields in row.overrides.items():
         if not isinstance(fields, dict):
             raise BadLoginSettings(f"The overrides of {name!r} are an object of fields.")
+        if "request_headers" in fields:
+            raise BadLoginSettings(
+                "Headers of requests are set on the registration, where they win over the "
+                "catalog's: take request_headers out of the overrides."
+            )
         way = merged(known.get(name), fields)
         if not way.allowed_hosts:
             raise BadLoginSettings(

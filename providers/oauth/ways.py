@@ -101,7 +101,7 @@ def login_of(provider: Provider, row: LoginSettings, name: str, inputs: Mapping[
             "This login needs a client secret, which the operator enters in the login settings."
         )
     file = file_of(provider)
-    headers = {**(file.headers if file is not None else {}), **way.headers}
+    headers = {**(file.headers if file is not None else {}), **way.request_headers, **way.headers}
     agent = headers.pop("User-Agent", USER_AGENT) if way.exchange_url else USER_AGENT
     ready = filled(
         name,

@@ -61,6 +61,15 @@ _WORDS: Final[dict[str, Words]] = {
         "This account has no subscription for this service",
         "Sign in with an account that has one, or ask its organisation for a seat.",
     ),
+    "no_profile": Words(
+        "The company has not given this account a subscription",
+        "Ask the administrator of your organisation to assign one, or sign in with another "
+        "organisation's start URL.",
+    ),
+    "suspended": Words(
+        "The provider suspended this account",
+        "Ask the provider about it, or sign in with another account; nothing was connected.",
+    ),
     "project_required": Words(
         "This Google account needs a Cloud project",
         "Start again and give the id of a project of yours in which Gemini for Google Cloud is on.",
@@ -105,6 +114,34 @@ _ELSE: Final = Words(
 )
 
 
+# So many that our own pace cannot be the reason.
+_MANY_SLOW_DOWNS: Final = 4
+_TOO_SLOW: Final = Words(
+    "The code ran out of time",
+    "The provider kept saying that it is asked too often. Start again; if it happens twice, a "
+    "platform administrator has to look at this machine's clock, and at what else asks there.",
+)
+_AWAY: Final = (
+    "The provider does not answer at the moment. You can approve it there meanwhile: we keep "
+    "asking until the code ends."
+)
+_SLOW: Final = (
+    "The provider asked us to look less often. Go on as before: it takes a little longer until "
+    "this page notices."
+)
+
+
+def hint_for(login: DeviceLogin) -> str:
+    """While it waits: what is in the way, and what to do about it. Empty = nothing is."""
+    if login.status != DeviceLogin.Status.PENDING:
+        return ""
+    if login.failures:
+        return _AWAY
+    return _SLOW if login.slow_downs else ""
+
+
 def words_for(login: DeviceLogin) -> Words:
     """Of a login that ended badly."""
+    if login.error_code == "expired" and login.slow_downs >= _MANY_SLOW_DOWNS:
+        return _TOO_SLOW
     return _WORDS.get(login.error_code) or _WORDS.get(login.status) or _ELSE

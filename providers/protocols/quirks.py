@@ -40,6 +40,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     session_affinity_format: Literal["openai", "openai-nosession", "openrouter"] = "openai"
     # A header that must name the conversation on every request; empty = none.
     session_header: str = ""
+    # A header that says `user` where a person wrote last and `agent` where a program goes on with
+    # results of tools, and one that says `true` where an image is shown; empty = none.
+    initiator_header: str = ""
+    vision_header: str = ""
     # The vendor's own id limit for tool calls where it differs from the protocol's.
     max_tool_call_id_length: int = 0
 

@@ -20,7 +20,7 @@ from providers.credentials.resolution import takes_own_key
 from providers.errors import ProviderError
 from providers.routing import needs
 from providers.routing.models import Alias, AliasTarget
-from providers.routing.quota import weight_of
+from providers.routing.quota import for_model, weight_of
 from providers.routing.rules import rules_of
 from providers.routing.table import (
     CredentialRef,
@@ -213,6 +213,7 @@ def _endpoint(
     credentials: tuple[CredentialRef, ...],
     limits: dict[str, int],
 ) -> Endpoint:
+    credentials = tuple(for_model(ref, model.spec.id) for ref in credentials)
     return Endpoint(
         provider_id=str(provider.pk),
         slug=provider.slug,

@@ -30,7 +30,7 @@ from providers.routing.strategies import (
     order,
     rendezvous,
 )
-from providers.routing.table import CredentialRef, RouteTable, Target
+from providers.routing.table import CredentialRef, Endpoint, RouteTable, Target
 
 __all__ = ["Allows", "Candidate", "Plan", "Rejected", "Standing", "nearest_names", "plan"]
 
@@ -155,7 +155,8 @@ def plan(
         strategy=strategy,
         needs=needs,
         candidates=_holder_first(
-            _candidates(rested, standing, is_real, is_last_resort, session), needs.holder
+            _candidates(rested, standing, is_real, is_last_resort, session, strategy),
+            needs.holder,
         ),
         rejected=tuple(rejected),
         is_last_resort=is_last_resort,
@@ -269,6 +270,7 @@ def _candidates(
     is_real: bool,
     is_last_resort: bool,
     session: str,
+    strategy: str,
 ) -> tuple[Candidate, ...]:
     cooldowns = standing.cooldowns
     made: list[Candidate] = []
@@ -279,7 +281,9 @@ def _candidates(
         if len(refs) > 1 and (
             place < _PICKED or not cooldowns.is_quiet(target.endpoint.provider_id)
         ):
-            refs = _ordered(target, standing, is_real and place == 0, is_last_resort, session)
+            refs = _ordered(
+                target, standing, is_real and place == 0, is_last_resort, session, strategy
+            )
         made.append(Candidate(target, refs))
     return tuple(made)
 
@@ -298,9 +302,15 @@ def _holder_first(
 
 
 def _ordered(
-    target: Target, standing: Standing, is_real: bool, is_last_resort: bool, session: str
+    target: Target,
+    standing: Standing,
+    is_real: bool,
+    is_last_resort: bool,
+    session: str,
+    strategy: str,
 ) -> tuple[CredentialRef, ...]:
-    """Usable credentials, by priority; equals take turns by weight, a conversation keeps its."""
+    """Usable credentials, by priority; equals take turns by weight, a conversation keeps its. Where
+    the first usable target is filled, so is its first usable credential."""
     endpoint = target.endpoint
     refs = list(endpoint.credentials)
     if not standing.cooldowns.is_quiet(endpoint.provider_id):
@@ -316,7 +326,17 @@ def _ordered(
             refs = [ref for ref in refs if rests[ref.id] is None]
     if len(refs) < 2:
         return tuple(refs)
-    turns, name = standing.turns, endpoint.provider_id
+    if strategy != "fill-first":
+        refs = _taking_turns(refs, endpoint, standing.turns, is_real, session)
+    if endpoint.has_weighted_credentials:
+        refs.sort(key=lambda ref: is_used_up(ref, standing.now))
+    return tuple(refs)
+
+
+def _taking_turns(
+    refs: list[CredentialRef], endpoint: Endpoint, turns: Turns, is_real: bool, session: str
+) -> list[CredentialRef]:
+    name = endpoint.provider_id
     best = (refs[0].step, refs[0].priority)
     first = sum((ref.step, ref.priority) == best for ref in refs)
     tier, others = refs[:first], refs[first:]
@@ -337,7 +357,4 @@ def _ordered(
         )
         start = turn % first
         tier = [*tier[start:], *tier[:start]]
-    found = tier + others
-    if endpoint.has_weighted_credentials:
-        found.sort(key=lambda ref: is_used_up(ref, standing.now))
-    return tuple(found)
+    return tier + others

@@ -15,6 +15,16 @@ from providers.signing.schemes import AuthScheme
 from providers.upstream.client import DEFAULT_TIMEOUTS, Timeouts
 
 
+class ModelQuota(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What its vendor said is left of a window that holds for some models of a login only: for one
+    by its id, or for all whose ids have these words in them. Epoch seconds."""
+
+    share: float
+    used_up_until: float = 0.0
+    model: str = ""
+    family: tuple[str, ...] = ()
+
+
 class CredentialRef(msgspec.Struct, frozen=True, kw_only=True):
     """Names a credential; the secret itself is unsealed on use, into a short-lived cache."""
 
@@ -37,8 +47,11 @@ class CredentialRef(msgspec.Struct, frozen=True, kw_only=True):
     # when nothing, in epoch seconds.
     quota_share: float = 1.0
     quota_used_up_until: float = 0.0
+    model_quotas: tuple[ModelQuota, ...] = ()
     # The membership whose keys alone may use it: a person's own login. Empty = everybody.
     only_for: str = ""
+    # Its own way out; empty = the endpoint's, `direct` = none.
+    proxy_url: str = ""
     # Made of this credential's identifiers, and no secret.
     headers: dict[str, str] = {}
     # The provider's base URL -> this credential's, where its host depends on who signed in.

@@ -16,6 +16,7 @@ BASES: Final[tuple[tuple[str, str, str], ...]] = (
     ("Bedrock", "/bedrock", "AWS signature"),
     ("Mistral", "/mistral/v1", "Authorization: Bearer"),
     ("Kiro", "/kiro", "Authorization: Bearer"),
+    ("GitHub Copilot", "/copilot", "Authorization: Bearer"),
     ("Switchboard", "/control", "none"),
 )
 

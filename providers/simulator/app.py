@@ -36,6 +36,7 @@ WIRES: Final[dict[str, tuple[str, ...]]] = {
     "bedrock": ("bedrock",),
     "mistral": ("mistral",),
     "kiro": ("kiro",),
+    "copilot": ("copilot",),
 }
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import yaml
 
+from providers.simulator.asked import script_of
 from providers.simulator.faults import FAULTS, Scheduled, schedule_of
 from providers.simulator.keys import KeyRule, rules_of
-from providers.simulator.scenarios import SCENARIOS, script_of
+from providers.simulator.scenarios import SCENARIOS
 from providers.simulator.world import World
 
 _CLOCK: Final = re.compile(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d))?\Z")

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Final
 
+from providers.simulator.asked import script_of
 from providers.simulator.http import Ending, Request, Response
-from providers.simulator.scenarios import script_of
 from providers.simulator.wire import Refused
 from providers.simulator.world import World
 

@@ -15,6 +15,7 @@ class AlertKind(StateChoices):
     EXPIRING = "expiring", Tone.WARN, "A credential ends and is not renewed"
     PROVIDER_DOWN = "provider_down", Tone.BAD, "A provider does not work"
     LEDGER = "ledger", Tone.BAD, "The usage ledger does not add up"
+    JOURNAL = "journal", Tone.WARN, "Usage was kept in a journal"
     AUDIT = "audit", Tone.BAD, "The audit log was changed"
     RECEIVER_OFF = "receiver_off", Tone.BAD, "A webhook was switched off"
     TEST = "test", Tone.INFO, "A test"

@@ -45,6 +45,8 @@ class LimitForm(VersionedForm):
         )
         help_texts = {
             "tenant": "Empty: a limit of the platform, over all tenants.",
+            "scope_value": "A key's label or beginning, a member's e-mail address, the name of a "
+            "model or provider, the id of a credential; * gives each of them this much.",
             "mode": "A limit that is only watched counts and tells, and refuses nothing.",
         }
 

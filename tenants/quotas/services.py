@@ -4,16 +4,18 @@ in every process within a second."""
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, Q, QuerySet
 
 from controlplane.kit import clock
 from tenants.audit.services import record
 from tenants.errors import StaleVersion, StateConflict
+from tenants.keys.lookup import TokenKind
 from tenants.keys.models import ApiKey
 from tenants.members.models import Membership, Tenant
 from tenants.quotas.models import Counter, Limit, UsagePolicy
@@ -173,16 +175,28 @@ def _validate(limit: Limit) -> None:
 
 
 def _check_id(limit: Limit, scope_kind: Scope) -> None:
-    """A limit for a key that is nobody's would bind nobody, silently."""
-    try:
-        wanted = uuid.UUID(limit.scope_value)
-    except ValueError:
-        raise ValidationError({"scope_value": f"Give the id of the {scope_kind.value}."}) from None
-    model = ApiKey if scope_kind is Scope.KEY else Membership
-    if not model.objects.filter(pk=wanted, tenant_id=limit.tenant_id).exists():
-        raise ValidationError({"scope_value": f"There is no such {scope_kind.value} here."})
-    # As the requests will spell it.
-    limit.scope_value = str(wanted)
+    """People write a key's label or beginning and a member's address; requests carry ids. A limit
+    for a key that is nobody's would bind nobody, silently."""
+    text = limit.scope_value.strip()
+    rows: QuerySet[Any]
+    if scope_kind is Scope.KEY:
+        rows = ApiKey.objects.filter(tenant=limit.tenant)
+        public_id = text.removeprefix(f"pcp_{TokenKind.LIVE}_").partition("_")[0]
+        named = Q(label=text) | Q(public_id=public_id)
+    else:
+        rows = Membership.objects.filter(tenant=limit.tenant)
+        named = Q(user__email__iexact=text)
+    with suppress(ValueError):
+        named |= Q(pk=uuid.UUID(text))
+    found = list(rows.filter(named).values_list("pk", flat=True)[:2])
+    if not found:
+        how = "label, beginning or id" if scope_kind is Scope.KEY else "e-mail address or id"
+        raise ValidationError(
+            {"scope_value": f"There is no such {scope_kind.value} here: give its {how}."}
+        )
+    if len(found) > 1:
+        raise ValidationError({"scope_value": "Several keys are called that: give the id of one."})
+    limit.scope_value = str(found[0])
 
 
 def counters_of(limit: Limit) -> list[Counter]:

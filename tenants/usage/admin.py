@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,41 +12,21 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from controlplane.console import dashboard
 from controlplane.console.filters import TenantFilter
-from controlplane.console.pages import ReadOnlyPage, list_page, moment
+from controlplane.console.pages import NavEntry, ReadOnlyPage, list_page, moment
 from controlplane.kit import clock
-from tenants.quotas.models import shown
-from tenants.usage import statement_page
+from tenants.members.models import Tenant
+from tenants.usage import spending, statement_page
+from tenants.usage.charts import Chart, chart_of, money
 from tenants.usage.models import Rollup, UsageEvent
 
 _DAYS: Final = 30
-_CHART_HEIGHT: Final = 120
-_BAR_WIDTH: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    x: int
-    y: int
-    height: int
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Bars of an SVG drawing, with what they say for who cannot see them."""
-
-    bars: tuple[Bar, ...]
-    width: int
-    total: str
-    most: str
-
-
-def money(nanos: int | None) -> str:
-    return "unknown" if nanos is None else shown("money", nanos)
+# As many tenants as a browser offers while one types.
+_LISTED: Final = 500
 
 
 def spend_chart() -> Chart:
@@ -64,20 +43,7 @@ def spend_chart() -> Chart:
     )
     by_day = dict(rows)
     amounts = [by_day.get(first + timedelta(days=number), 0) for number in range(_DAYS)]
-    most = max(amounts)
-    bars = []
-    for number, amount in enumerate(amounts):
-        height = round(max(0, amount) * _CHART_HEIGHT / most) if most > 0 else 0
-        day = first + timedelta(days=number)
-        bars.append(
-            Bar(
-                x=number * _BAR_WIDTH,
-                y=_CHART_HEIGHT - height,
-                height=height,
-                label=f"{day:%d %b}: {money(amount)}",
-            )
-        )
-    return Chart(tuple(bars), _DAYS * _BAR_WIDTH, money(sum(amounts)), money(most))
+    return chart_of(first, amounts)
 
 
 @admin.register(UsageEvent)
@@ -89,7 +55,8 @@ class UsagePage(ReadOnlyPage):
     empty_title = "Nothing used yet"
     empty_text = "Every request to a model appears here by itself, with its tokens and its cost."
     list_before_template = "console/usage_chart.html"
-    actions_list = ("statement",)
+    actions_list = ("spending", "statement")
+    nav_more = (NavEntry("Spending", "monitoring", "spending", 5),)
 
     list_display = ("asked", "state", "tenant_slug", "served", "tokens", "charged", "when")
     list_filter = ("entry", TenantFilter, "is_interrupted", "usage_source", "created_at")
@@ -138,6 +105,39 @@ class UsagePage(ReadOnlyPage):
         context = {"chart": spend_chart(), **(extra_context or {})}
         found: HttpResponse = super().changelist_view(request, context)
         return found
+
+    @list_page(label="Spending", path="spending", icon="monitoring")
+    def spending(self, request: HttpRequest) -> HttpResponse:
+        """By whom and on what, what moved, how long budgets last; `form=csv` is the table alone."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        shown: dict[str, Any] = {
+            "slug": request.GET.get("tenant", ""),
+            "tenants": Tenant.objects.order_by("slug").values_list("slug", flat=True)[:_LISTED],
+            "periods": spending.PERIODS,
+            "groups": spending.GROUPS,
+        }
+        try:
+            asked = spending.asked_of(request.GET)
+        except spending.NoSuchTenant:
+            shown["problem"] = "There is no such tenant: give its short name, as in its address."
+        else:
+            if request.GET.get("form") == "csv":
+                answer = HttpResponse(
+                    spending.as_csv(asked), content_type="text/csv; charset=utf-8"
+                )
+                answer["Content-Disposition"] = 'attachment; filename="spending.csv"'
+                return answer
+            shown |= spending.context_of(asked)
+            chosen = {"tenant": shown["slug"], "by": asked.by, "period": asked.period}
+            shown["csv_query"] = urlencode({**chosen, "form": "csv"})
+            if asked.tenant is not None:
+                days = {"since": f"{asked.since:%Y-%m-%d}", "until": f"{asked.until:%Y-%m-%d}"}
+                export = reverse("api-usage-export", args=[asked.tenant.pk])
+                shown["export_url"] = f"{export}?{urlencode(days)}"
+        return TemplateResponse(
+            request, "console/spending.html", self.context(request, "Spending", **shown)
+        )
 
     @list_page(label="Monthly statement", path="statement", icon="print")
     def statement(self, request: HttpRequest) -> HttpResponse:

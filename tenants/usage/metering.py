@@ -26,7 +26,7 @@ from django.conf import settings
 
 from controlplane.kit.ids import uuid7
 from tenants.quotas import refusals
-from tenants.quotas.errors import QuotaError, UnpricedModel
+from tenants.quotas.errors import LedgerUnavailable, QuotaError, UnpricedModel
 from tenants.quotas.headers import Standing, rate_limit_headers
 from tenants.quotas.models import UsagePolicy
 from tenants.quotas.policy import PER_REQUEST, Amounts, Decision, Kind, Take
@@ -105,6 +105,10 @@ class Metering:
         takes = hold.wanted(bounds, reserved)
         hold.has_row = policy.is_strict or bool(takes)
         if not hold.has_row:
+            if self.writer.journal.is_full:
+                raise LedgerUnavailable(
+                    "Usage cannot be recorded at the moment: try again soon.", retry_after=5.0
+                )
             return hold
         begin = Begin(hold.id, held, takes)
         try:
@@ -115,6 +119,8 @@ class Metering:
             raise
         if begin.error is not None:
             raise begin.error
+        # A journal holds under a name of its own.
+        hold.id = begin.hold_id
         hold.granted(bounds, takes, begin.decision)
         return hold
 

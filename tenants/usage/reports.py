@@ -102,11 +102,13 @@ def errors(*, since: datetime, until: datetime) -> list[dict[str, Any]]:
 
 
 def budgets(tenant: Tenant | None, *, now: datetime | None = None) -> list[Budget]:
-    """The limits with their present standing; one row per subject for those that each have."""
+    """The limits of a tenant, or of the platform over all of them, with their present standing;
+    one row per subject for those that each have."""
     at = now.timestamp() if now is not None else time.time()
     zone = tenant.time_zone if tenant is not None else "UTC"
     found = []
-    for limit in Limit.objects.order_by("scope_kind", "scope_value", "kind", "period"):
+    limits = Limit.objects.filter(tenant=tenant)
+    for limit in limits.order_by("scope_kind", "scope_value", "kind", "period"):
         if limit.kind in PER_REQUEST:
             continue
         rule = rule_of(limit, zone)

@@ -11,21 +11,23 @@ import logging
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, connections
 
 from controlplane.kit.jobs.services import process_name
 from tenants import scope
-from tenants.quotas.errors import LedgerUnavailable
-from tenants.usage.group import Begin, DatabaseAway, Group, Operation, Settle
+from tenants.usage.group import DatabaseAway, Group, Operation, Settle
+from tenants.usage.journal.journal import Journal
 from tenants.usage.leases import LEASE_SECONDS, RENEW_SECONDS, farewell, renew
 
 log = logging.getLogger(__name__)
 
 MOST_IN_GROUP: Final = 256
-# While the database is away, settlements wait here; a gateway restarts long before it is full.
+# While neither the database nor the journal takes them, settlements wait here.
 MOST_WAITING: Final = 50_000
 _RETRY_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 2.0
@@ -51,12 +53,18 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._renewed_at = float("-inf")
         self._backlog: deque[Settle] = deque()
-        self._away_since: float | None = None
+        self.journal = Journal(
+            Path(settings.USAGE_JOURNAL_FOLDER),
+            settings.USAGE_JOURNAL_LIMIT_BYTES,
+            self.group.process_id,
+            wake=lambda: self._queue.put(None),
+        )
         self._tuned: Any = None
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = False
+        self.journal.start()
         self._thread = threading.Thread(target=self._run, name="metering", daemon=True)
         self._thread.start()
 
@@ -92,6 +100,7 @@ class Writer:
                     self._execute(self._with_others(first))
             self._last_turn()
         finally:
+            self.journal.stop()
             self.group.counting.close()
             connections.close_all()
 
@@ -122,9 +131,13 @@ class Writer:
 
     def _execute(self, some: list[Waiting]) -> None:
         try:
-            self.group.execute([operation for operation, _ in some])
+            if self.journal.is_away:
+                self._without_database(some, was_tried=False)
+            else:
+                self.group.execute([operation for operation, _ in some])
         except DatabaseAway as error:
-            self._while_away(some, error)
+            self.journal.leave(error)
+            self._without_database(some, was_tried=True)
         except Exception as error:  # the thread must live on, and nobody may wait for ever
             log.exception("A group of requests could not be metered.")
             for operation, _ in some:
@@ -133,36 +146,27 @@ class Writer:
         if futures and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_resolve, futures)
 
-    def _while_away(self, some: list[Waiting], error: DatabaseAway) -> None:
-        """Nothing new is admitted that could not be counted; what runs is remembered, so that
-        no stream is cut and no usage is lost while this process lives."""
-        if self._away_since is None:
-            self._away_since = time.monotonic()
-            log.warning("The database does not take usage: %s", error)
-        for operation, _ in some:
-            if isinstance(operation, Begin):
-                operation.error = LedgerUnavailable(
-                    "Usage cannot be recorded at the moment: try again soon.", retry_after=5.0
-                )
-            elif len(self._backlog) < MOST_WAITING:
-                self._backlog.append(operation)
+    def _without_database(self, some: list[Waiting], *, was_tried: bool) -> None:
+        """The journal takes what it may. Settlements that find no room there are remembered, so
+        that no stream is cut and no usage is lost while this process lives."""
+        for settle in self.journal.keep([one for one, _ in some], was_tried=was_tried):
+            if len(self._backlog) < MOST_WAITING:
+                self._backlog.append(settle)
             else:
-                log.error("A settlement was lost: %s", operation.held.request_id)
+                log.error("A settlement was lost: %s", settle.held.request_id)
 
     def _look_after(self) -> None:
         """What has to be done now and then: say that we live, catch up, go back to Redis."""
         now = time.monotonic()
+        if self.journal.is_away and not self.journal.is_back:
+            return
         try:
-            if now - self._renewed_at >= RENEW_SECONDS:
+            if self.journal.is_away or now - self._renewed_at >= RENEW_SECONDS:
                 with scope.platform("metering"):
                     self._renew(now)
             self._catch_up()
-        except DatabaseAway:
-            return
-        except DatabaseError as error:
-            if self._away_since is None:
-                self._away_since = now
-                log.warning("The database does not answer for usage: %s", error)
+        except (DatabaseAway, DatabaseError) as error:
+            self.journal.leave(error)
             connections.close_all()
         except Exception:  # the thread must live on: without it every request would wait for ever
             log.exception("The metering thread could not look after itself.")
@@ -183,21 +187,21 @@ class Writer:
             self._tuned = connection.connection
 
     def _catch_up(self) -> None:
+        if self.journal.is_away:
+            self.journal.come_back(self.group)
         while self._backlog:
             some = [self._backlog[index] for index in range(min(64, len(self._backlog)))]
             self.group.execute(list[Operation](some))
             for _ in some:
                 self._backlog.popleft()
-        if self._away_since is not None:
-            log.info("Usage is recorded again.")
-            self._away_since = None
 
     def _last_turn(self) -> None:
         try:
             self._catch_up()
             farewell(self.group.process_id)
         except (DatabaseAway, DatabaseError):
-            log.exception("%d settlements could not be written.", len(self._backlog))
+            if self._backlog:
+                log.exception("%d settlements could not be written.", len(self._backlog))
 
 
 def _resolve(futures: list[asyncio.Future[None]]) -> None:

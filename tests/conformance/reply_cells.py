@@ -76,7 +76,7 @@ def _played(
     ask = replace(wire.read(request, body, World(frozen_at=NOW)), **changes)
     said = scenarios.events(ask, row.options)
     # Kiro's only route streams, whatever was asked; the wire says so.
-    if not stream and upstream != "kiro-generate-assistant":
+    if not stream and upstreams.known_as(upstream) != "kiro-generate-assistant":
         return (wire.answer(ask, body, said),), tuple(said)
     pieces = list(wire.stream(ask, body, said))
     half = max(1, len(pieces) * 2 // 3)

@@ -156,7 +156,7 @@ def _vendor_says(upstream: str, call: UpstreamCall) -> str:
 
 
 def _types_say(upstream: str, call: UpstreamCall) -> str:
-    judge = judges.JUDGES.get(upstream)
+    judge = judges.JUDGES.get(upstreams.known_as(upstream))
     if judge is None:
         return ""
     try:

@@ -18,8 +18,9 @@ from providers.protocols.canonical import Event, ModelSpec
 from providers.protocols.codec import UpstreamCall
 from providers.protocols.quirks import Quirks
 from providers.simulator import app
+from providers.simulator.asked import Ask
+from providers.simulator.conformance.played import Played
 from providers.simulator.http import Request as HttpRequest
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Wire, WireRoute
 from providers.simulator.world import World
 
@@ -132,7 +133,28 @@ MODELS: Final[dict[str, ModelSpec]] = {
         ),
     )
 }
+# Protocols of installed packages, as they are played.
+ADDED: Final[dict[str, Played]] = {}
+
+
+def look_for_added() -> None:
+    """The same suite runs on protocols of installed packages that say how they are played."""
+    for slug in registry.slugs():
+        played = getattr(registry.codec(slug), "played", None) if slug not in MODELS else None
+        if played is not None:
+            ADDED[slug] = played
+            MODELS[slug] = played.model
+
+
+look_for_added()
 UPSTREAMS: Final = tuple(MODELS)
+
+
+def known_as(slug: str) -> str:
+    """Under which name the tables of reasons know it."""
+    return ADDED[slug].like if slug in ADDED else slug
+
+
 # What stands before a call's path in the catalog's base URL, where that has a path.
 _BASES: Final = {
     "openai-completions": "/v1",
@@ -142,17 +164,16 @@ _BASES: Final = {
 }
 
 
-def other_slugs() -> tuple[str, ...]:
-    """Protocols of installed packages: the same suite runs on them (with a bare model)."""
-    return tuple(slug for slug in registry.slugs() if slug not in MODELS)
-
-
 class NotPlayed(LookupError):
     """The simulation has no vendor of this protocol."""
 
 
-@cache
 def _wires(slug: str) -> tuple[Wire, ...]:
+    return ADDED[slug].wires if slug in ADDED else _built_in(slug)
+
+
+@cache
+def _built_in(slug: str) -> tuple[Wire, ...]:
     return tuple(
         cast(Wire, wire)
         for modules in app.WIRES.values()
@@ -160,6 +181,10 @@ def _wires(slug: str) -> tuple[Wire, ...]:
         for wire in importlib.import_module(f"providers.simulator.wire.{name}").WIRES
         if wire.slug == slug
     )
+
+
+def _base(slug: str) -> str:
+    return ADDED[slug].base_path if slug in ADDED else _BASES.get(slug, "")
 
 
 def _pattern(route: WireRoute) -> re.Pattern[str]:
@@ -170,7 +195,7 @@ def _pattern(route: WireRoute) -> re.Pattern[str]:
 
 def vendor(slug: str, path: str, *, stream: bool, query: str = "") -> tuple[Wire, dict[str, str]]:
     """The played vendor that answers this call, and what its path says."""
-    full = _BASES.get(slug, "") + path
+    full = _base(slug) + path
     for wire in _wires(slug):
         for route in wire.routes:
             if route.operation != "chat" or route.stream not in (None, stream):
@@ -188,7 +213,7 @@ def received(call: UpstreamCall, slug: str) -> tuple[Wire, HttpRequest, JSONDict
     raw = json.dumps(call.body)
     request = HttpRequest(
         method="POST",
-        path=_BASES.get(slug, "") + call.path,
+        path=_base(slug) + call.path,
         headers={"content-type": "application/json", **call.headers},
         body=raw,
         query_string=query,

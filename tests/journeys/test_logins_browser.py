@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import contextvars
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
 
+from providers.catalog.models import Provider
 from providers.credentials.models import Credential
 from providers.oauth.models import DeviceLogin
 from tenants import scope
 from tenants.members.models import User
 from tests.patience import LONG_SECONDS
 from tests.providers.oauth.conftest import Clock, Desk, desk, moving, simulator, simulator_door
+from tests.providers.oauth.test_pasted_logins import approve_in_browser
 
 if TYPE_CHECKING:
     from tests.journeys.conftest import Visitor, VisitorFactory
@@ -38,9 +41,13 @@ def signed_in(visitors: VisitorFactory, email: str, path: str, **options: bool) 
 def poll(desk: Desk, login: DeviceLogin) -> None:
     """As the background process does it: Playwright's event loop lives in this thread."""
 
+    in_a_thread(lambda: desk.poll(login))
+
+
+def in_a_thread(act: Callable[[], object]) -> None:
     def run() -> None:
         try:
-            desk.poll(login)
+            act()
         finally:
             connections.close_all()
 
@@ -76,7 +83,8 @@ def test_copilot_from_the_position_to_connected(
     code = page.locator("#user-code")
     assert code.inner_text() == login.user_code
     assert code.get_attribute("aria-label") == " ".join(login.user_code)
-    assert re.match(r"1[45]:\d\d", page.locator("#left").inner_text())
+    # Seconds, until the script has made a clock of them.
+    page.locator("#left", has_text=re.compile(r"1[45]:\d\d")).wait_for()
     link = page.get_by_role("link", name="Open the provider's page")
     assert link.get_attribute("href") == login.verification_uri_complete
     assert link.get_attribute("rel") == "noopener noreferrer"
@@ -108,6 +116,38 @@ def test_copilot_from_the_position_to_connected(
     visitor.picture(f"login-connected-{look.replace(' ', '-')}")
 
 
+@pytest.mark.parametrize("look", ["desk", "phone in the dark, without scripts"])
+def test_terms_of_models_are_read_and_accepted(
+    visitors: VisitorFactory, desk: Desk, look: str
+) -> None:
+    provider = desk.provider("github-copilot")
+    with scope.platform("tests"):
+        url = f"{desk.simulator.url}/copilot"
+        Provider.objects.filter(pk=provider.pk).update(base_url=url)
+    provider.refresh_from_db()
+    in_a_thread(lambda: desk.sign_in(provider, "direct"))
+    is_phone = look != "desk"
+    visitor = signed_in(
+        visitors,
+        desk.user.email,
+        "/login/github-copilot/",
+        is_phone=is_phone,
+        is_dark=is_phone,
+        has_scripts=not is_phone,
+    )
+    page = visitor.page
+    page.get_by_role("link", name="Models of @ada").click()
+    page.get_by_role("heading", name="Models of @ada").wait_for()
+    assert page.get_by_text("Waiting", exact=True).count() == 2
+    assert not visitor.is_too_wide
+    visitor.picture(f"login-models-{'phone' if is_phone else 'desk'}")
+    page.get_by_role("button", name="Accept the terms of sim-claude").click()
+    page.get_by_text("The terms of sim-claude are accepted for @ada.").wait_for()
+    assert page.get_by_text("Accepted", exact=True).count() == 1
+    assert not visitor.is_too_wide
+    visitor.picture(f"login-models-accepted-{'phone' if is_phone else 'desk'}")
+
+
 @pytest.mark.parametrize("how", ["denied", "expired"])
 def test_a_bad_end_and_starting_again(visitors: VisitorFactory, desk: Desk, how: str) -> None:
     desk.provider("kiro")
@@ -131,6 +171,43 @@ def test_a_bad_end_and_starting_again(visitors: VisitorFactory, desk: Desk, how:
     assert the_login().pk != login.pk
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("heading", name="You cancelled this sign-in").wait_for()
+
+
+def test_a_pasted_code_wrong_and_right(visitors: VisitorFactory, desk: Desk) -> None:
+    desk.provider("claude-subscription")
+    visitor = signed_in(
+        visitors, desk.user.email, "/login/claude-subscription/", is_phone=True, is_dark=True
+    )
+    visitor.watched.expected = ("400",)
+    page = visitor.page
+    page.get_by_role("button", name="Start signing in").click()
+    page.get_by_role("heading", name="Sign in and bring back the code").wait_for()
+    link = page.get_by_role("link", name="Open the sign-in page")
+    assert (link.get_attribute("href") or "").startswith(f"{desk.simulator.url}/claude/oauth")
+    page.get_by_label("Code or address").fill("abc#of-another-sign-in")
+    page.get_by_role("button", name="Hand in the code").click()
+    page.get_by_text("belongs to another sign-in").wait_for()
+    assert not visitor.is_too_wide
+    visitor.picture("login-paste")
+    pasted: list[str] = []
+    in_a_thread(lambda: pasted.append(approve_in_browser(desk, the_login())))
+    page.get_by_label("Code or address").fill(pasted[0])
+    page.get_by_role("button", name="Hand in the code").click()
+    page.get_by_role("button", name="Yes, connect it").click()
+    page.get_by_role("heading", name="Connected as ada@example.test").wait_for()
+
+
+def test_what_is_in_the_way_is_told_while_it_waits(visitors: VisitorFactory, desk: Desk) -> None:
+    desk.provider("github-copilot")
+    visitor = signed_in(visitors, desk.user.email, "/v0/oauth/copilot")
+    login = start(visitor)
+    in_a_thread(lambda: desk.script(login, "slow_down", "status=503"))
+    poll(desk, login)
+    visitor.page.get_by_text("The provider asked us to look less often.").wait_for()
+    poll(desk, login)
+    visitor.page.get_by_text("The provider does not answer at the moment.").wait_for()
+    assert visitor.page.locator("#user-code").inner_text() == login.user_code
+    visitor.picture("login-vendor-down")
 
 
 def test_without_scripts_it_works_too(visitors: VisitorFactory, desk: Desk) -> None:

@@ -29,7 +29,7 @@ from providers.oauth.access import (
     scope_of,
 )
 from providers.oauth.models import DeviceLogin
-from providers.oauth.words import words_for
+from providers.oauth.words import hint_for, words_for
 from tenants import scope
 from tenants.access import tenants_of
 from tenants.errors import NotFound
@@ -59,6 +59,9 @@ class LoginSerializer(serializers.Serializer[DeviceLogin]):
     expires_at = serializers.DateTimeField()
     account_label = serializers.CharField(help_text="Whose account it is: confirm that.")
     plan = serializers.CharField()
+    hint = serializers.SerializerMethodField(
+        help_text="While it waits: what is in the way and what to do; empty: nothing is."
+    )
     error_code = serializers.CharField()
     error = serializers.SerializerMethodField(help_text="What happened and what to do.")
     error_detail = serializers.CharField(help_text="The provider's own words.")
@@ -70,6 +73,10 @@ class LoginSerializer(serializers.Serializer[DeviceLogin]):
     def get_authorize_url(self, row: DeviceLogin) -> str:
         with scope_of(row):
             return services.authorize_url(row)
+
+    @extend_schema_field(OpenApiTypes.STR)
+    def get_hint(self, row: DeviceLogin) -> str:
+        return hint_for(row)
 
     @extend_schema_field(OpenApiTypes.STR)
     def get_error(self, row: DeviceLogin) -> str:

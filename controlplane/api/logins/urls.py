@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from controlplane.api.logins import connections, logins
+from controlplane.api.logins import connections, logins, models
 
 _LOGIN = "logins/<row_id:login_id>"
 _CONNECTION = "connections/<row_id:connection_id>"
@@ -21,5 +21,15 @@ urlpatterns: list[URLPattern] = [
         f"{_CONNECTION}/disconnect",
         connections.DisconnectView.as_view(),
         name="api-connection-disconnect",
+    ),
+    path(
+        f"{_CONNECTION}/models",
+        models.ConnectionModelsView.as_view(),
+        name="api-connection-models",
+    ),
+    path(
+        f"{_CONNECTION}/models/accept",
+        models.AcceptTermsView.as_view(),
+        name="api-connection-models-accept",
     ),
 ]

@@ -34,6 +34,9 @@ class CredentialSerializer(serializers.Serializer[Credential]):
         help_text="Tells two secrets apart and gives neither away; empty: none is stored."
     )
     endpoint = Texts(help_text="Identifiers that belong to this credential.")
+    proxy_url = serializers.CharField(
+        help_text="Its own way out; empty: the registration's; `direct`: none."
+    )
     state = serializers.ChoiceField(Credential.State.choices)
     state_reason = serializers.CharField()
     state_since = serializers.DateTimeField(allow_null=True)
@@ -50,6 +53,13 @@ class CredentialChangesSerializer(StrictSerializer):
     secret = SecretText(required=False)
     reference = serializers.CharField(max_length=500, allow_blank=True, required=False)
     endpoint = Texts(required=False)
+    proxy_url = serializers.CharField(
+        max_length=500,
+        allow_blank=True,
+        required=False,
+        help_text="Its own way out; empty: the registration's; `direct`: none. Another one than "
+        "before needs the secret again in the same request.",
+    )
     priority = serializers.IntegerField(min_value=-_BIG, max_value=_BIG, required=False)
     weight = serializers.IntegerField(min_value=0, max_value=1_000_000, required=False)
 

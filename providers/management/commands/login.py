@@ -50,8 +50,12 @@ class Command(BaseCommand):
         parser.add_argument("--yes", action="store_true", help="confirm the account unasked")
         parser.add_argument("--on", action="store_true", help="switch this provider's logins on")
         parser.add_argument("--off", action="store_true", help="switch them off")
-        parser.add_argument("--sharing", choices=["owner", "tenant"], help="with --on")
-        parser.add_argument("--permission", default="", help="with --sharing tenant: says why")
+        parser.add_argument(
+            "--sharing", choices=list(LoginSettings.Sharing.values), help="with --on"
+        )
+        parser.add_argument(
+            "--permission", default="", help="with --sharing tenant or platform: says why"
+        )
         parser.add_argument("--overrides", default="", metavar="FILE", help="with --on: JSON")
         parser.add_argument(
             "--client-secret", action="store_true", help="with --on: ask for the client secret"

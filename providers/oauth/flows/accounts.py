@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controlplane.kit.json import JSONDict
 from providers.oauth.flows.login import Login
+from providers.oauth.flows.outcomes import Ended
 from providers.oauth.flows.tokens import Tokens
 from providers.oauth.flows.wire import (
     Ask,
@@ -18,6 +19,7 @@ from providers.oauth.flows.wire import (
     is_allowed,
     items,
     post,
+    quoted,
     text,
 )
 
@@ -79,26 +81,31 @@ def _codex(answer: JSONDict, tokens: Tokens) -> Account:
     )
 
 
-def account_ask(login: Login, tokens: Tokens, known: Account) -> Ask | None:
-    """Who the vendor says it is. None = it has no such question, or the grant said it all."""
+def needs_profile(login: Login) -> bool:
+    """Whether requests of this login work only with a profile of its company."""
+    return login.dialect == "aws" and bool(login.oauth.account_url)
+
+
+def account_asks(login: Login, tokens: Tokens, known: Account) -> list[Ask]:
+    """Who the vendor says it is: asked in turn until one of them says it. Empty = it has no such
+    question, or the grant said it all."""
     oauth = login.oauth
-    if login.dialect == "aws" or login.dialect == "kiro":
-        if oauth.account_url and not known.endpoint.get("profile_arn"):
-            return post(
-                oauth.account_url,
-                {},
-                body="json",
-                headers={**login.headers, **bearer(tokens.access_token)},
-            )
-        return None
-    if not oauth.account_url or (login.dialect == "claude" and known.id):
-        return None
+    if not oauth.account_url:
+        return []
+    if login.dialect in ("aws", "kiro"):
+        if known.endpoint.get("profile_arn"):
+            return []
+        headers = {**login.headers, **bearer(tokens.access_token)}
+        urls = dict.fromkeys((oauth.account_url, *oauth.account_fallback_urls))
+        return [post(url, {}, body="json", headers=headers) for url in urls]
+    if login.dialect == "claude" and known.id:
+        return []
     token = tokens.base_token or tokens.access_token
     if not is_allowed(oauth.account_url, oauth.allowed_hosts) and not oauth.account_url.startswith(
         "https://"
     ):
-        return None
-    return get(oauth.account_url, headers={**login.headers, **bearer(token)})
+        return []
+    return [get(oauth.account_url, headers={**login.headers, **bearer(token)})]
 
 
 def read_account(login: Login, reply: Reply, known: Account) -> Account:
@@ -121,6 +128,35 @@ def read_account(login: Login, reply: Reply, known: Account) -> Account:
         label=label or known.label,
         plan=known.plan or text(inner(answer.get("organization")).get("organization_type")),
         endpoint={**known.endpoint, **({"profile_arn": arn} if arn else {})},
+    )
+
+
+def usage_names(login: Login) -> bool:
+    """Whether the vendor's answer about quotas also says whose they are."""
+    return login.dialect in ("github", "aws", "kiro")
+
+
+def read_usage(login: Login, reply: Reply, known: Account) -> Account | Ended:
+    """What the answer about quotas says of the account. Only a clear no ends the sign-in."""
+    answer = reply.object()
+    if login.dialect == "github":
+        plan = text(answer.get("copilot_plan")) if reply.status == 200 else ""
+        named = f"Copilot {plan.replace('_', ' ').title()}" if plan else known.plan
+        return replace(known, plan=known.plan or named)
+    said = quoted(answer.get("message"))
+    if reply.status == 403 and "suspend" in f"{said} {text(answer.get('reason'))}".lower():
+        return Ended("error", "suspended", said)
+    if reply.status == 403 and "not authorized" in said.lower():
+        return Ended("error", "no_entitlement", said)
+    if reply.status != 200:
+        return known
+    user = inner(answer.get("userInfo"))
+    title = text(inner(answer.get("subscriptionInfo")).get("subscriptionTitle"))
+    return replace(
+        known,
+        id=known.id or text(user.get("userId")),
+        label=known.label or text(user.get("email")),
+        plan=known.plan or title,
     )
 
 

@@ -1,4 +1,5 @@
-"""GitHub Copilot: a token of half an hour, made from GitHub's lasting one. Pure."""
+"""GitHub Copilot: a token of half an hour, made from GitHub's lasting one, or in direct mode that
+one itself; and the host that takes it. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from providers.oauth.flows.wire import (
     inner,
     is_allowed,
     number,
+    post,
     quoted,
     text,
     word,
@@ -26,6 +28,7 @@ _ASSUMED_SECONDS: Final = 25 * 60.0
 _LONGEST_SECONDS: Final = 24 * 3_600.0
 _EARLY_SECONDS: Final = 300.0
 _MARGIN_SECONDS: Final = 60.0
+_WHERE: Final = "{ viewer { login copilotEndpoints { api } } }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,38 @@ def read_exchange(login: Login, reply: Reply, now: datetime) -> Exchanged | NotE
     return NotExchanged("transient", "unreachable", f"GitHub answered {reply.status}.")
 
 
+def host_ask(login: Login, github_token: str) -> Ask:
+    headers = {**login.headers, **bearer(github_token)}
+    return post(login.oauth.host_url, {"query": _WHERE}, body="json", headers=headers)
+
+
+def read_host(login: Login, reply: Reply) -> dict[str, str] | NotExchanged:
+    """`api_host` for requests that show GitHub's own token. An answer that names none is no
+    failure: then the host is the one that is known."""
+    if reply.status == 401:
+        return NotExchanged("dead", "revoked", "GitHub no longer accepts this sign-in.")
+    if reply.is_outage:
+        return NotExchanged("transient", "unreachable", f"GitHub answered {reply.status}.")
+    viewer = inner(inner(reply.object().get("data")).get("viewer"))
+    return _first_allowed(login, [word(inner(viewer.get("copilotEndpoints")).get("api"))])
+
+
 def _endpoint(login: Login, token: str, api: str) -> dict[str, str]:
-    """The host for requests, as the answer says or else as the token itself does. Only hosts of
-    the list: whatever is named here is shown a live token."""
+    """The host for requests, as the answer says or else as the token itself does."""
     candidates = [api]
     for part in token.split(";"):
         name, _, value = part.partition("=")
         if name == "proxy-ep" and value:
             candidates.append("https://" + value.replace("proxy.", "api.", 1))
+    return _first_allowed(login, candidates)
+
+
+def _first_allowed(login: Login, candidates: list[str]) -> dict[str, str]:
+    """Only hosts of the list: whatever is named here is shown a live token. None of them: the host
+    of the account's domain."""
     for url in candidates:
         if url.startswith("https://") and is_allowed(url, login.oauth.allowed_hosts):
             return {"api_host": urlsplit(url).hostname or ""}
-    return {}
+    hosts = login.oauth.api_hosts
+    known = hosts.get(login.endpoint.get("domain", "")) or hosts.get("*", "")
+    return {"api_host": known} if known else {}

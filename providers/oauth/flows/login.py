@@ -21,7 +21,7 @@ _KEPT: Final = re.compile(r"\{code\}")
 _URLS: Final = (
     *("issuer", "register_url", "authorize_url", "device_url", "verification_url", "poll_url"),
     *("token_url", "refresh_url", "revoke_url", "exchange_url", "account_url", "quota_url"),
-    *("redirect_url", "setup_url"),
+    *("redirect_url", "setup_url", "host_url"),
 )
 
 
@@ -85,6 +85,8 @@ def filled(
         **{url: put(getattr(oauth, url)) for url in _URLS},
         allowed_hosts=tuple(put(host) for host in oauth.allowed_hosts),
         parameters={key: put(value) for key, value in oauth.parameters.items()},
+        account_fallback_urls=tuple(put(url) for url in oauth.account_fallback_urls),
+        api_hosts={domain: put(host) for domain, host in oauth.api_hosts.items()},
     )
     return Login(
         name=name,

@@ -26,6 +26,8 @@ class Window:
     name: str
     unit: Unit
     covers: Literal["account", "model", "family"] = "account"
+    # Of a model: its id; of a family: what the vendor calls it. Empty = nobody knows which.
+    models: str = ""
     used: float | None = None
     limit: float | None = None
     percent_used: float | None = None
@@ -232,6 +234,8 @@ def _claude(answer: JSONDict, now: datetime) -> list[Window]:
                 name=text(name)[:120],
                 unit="percent",
                 covers="account" if name in ("five_hour", "seven_day") else "family",
+                # seven_day_opus: the week's share of all models of that name.
+                models=name.partition("_day_")[2].replace("_", " "),
                 percent_used=_bounded(percent),
                 resets_at=moment(one.get("resets_at"), now),
             )
@@ -253,13 +257,12 @@ def _claude(answer: JSONDict, now: datetime) -> list[Window]:
 
 
 def _google(answer: JSONDict, now: datetime) -> list[Window]:
-    grouped = [
-        bucket
-        for group in map(inner, items(answer.get("groups")))
-        for bucket in items(group.get("buckets"))
-    ]
+    listed = [("", inner(bucket)) for bucket in items(answer.get("buckets"))]
+    for group in map(inner, items(answer.get("groups"))):
+        family = text(group.get("displayName"))
+        listed += [(family, inner(bucket)) for bucket in items(group.get("buckets"))]
     found = []
-    for one in map(inner, [*items(answer.get("buckets")), *grouped]):
+    for family, one in listed:
         left = number(one.get("remainingFraction"))
         resets_at = moment(one.get("resetTime"), now)
         if left is None and resets_at is None:
@@ -271,6 +274,7 @@ def _google(answer: JSONDict, now: datetime) -> list[Window]:
                 name=" ".join(filter(None, [name, text(one.get("window"))]))[:120],
                 unit="percent",
                 covers="model" if model else "family",
+                models=model or family,
                 # A missing fraction beside a reset means that nothing is left.
                 percent_used=_bounded(100 * (1 - (left or 0.0))),
                 resets_at=resets_at,

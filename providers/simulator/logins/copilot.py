@@ -19,6 +19,10 @@ _LIFETIME_SECONDS: Final = 1800
 _REFRESH_IN_SECONDS: Final = 1500
 _EXCHANGED: Final = "vscode-chat"
 _DIRECT: Final = "copilot-developer-cli"
+_NO_SEAT: Final = (
+    "not authorized to use this Copilot feature, it requires an enterprise or organization policy "
+    "to be enabled"
+)
 # Name under .invalid, so that no client falls back to the real service with it.
 _PROXY: Final = "proxy.copilot.invalid"
 _SKU: Final = {
@@ -171,6 +175,9 @@ def _snapshots(account: Account, now: datetime) -> JSONDict:
 
 # --- the API's models ------------------------------------------------------------------------
 
+_TERMS: Final = (
+    "The terms of an example. [Read what its maker says](https://docs.example.test/terms)."
+)
 # Name -> type, endpoints, and the policy before anybody switched something on.
 _MODELS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "sim-gpt": ("chat", ("/chat/completions", "/responses"), ""),
@@ -195,6 +202,9 @@ def signed_in_api(request: Request, world: World) -> Family:
     bearer = request.bearer()
     exchanged = tokens.family_of(world, VENDOR, bearer)
     direct = tokens.family_of(world, github.VENDOR, bearer)
+    if bearer.startswith(("ghp_", "github_pat_")) and direct is None:
+        message = "Personal Access Tokens are not supported for this endpoint"
+        raise Declined(_refusal(400, "bad_request", message))
     if exchanged is None and direct is None:
         raise Declined(_refusal(401, "unauthorized", "unauthorized: token expired"))
     if (exchanged is None) != (integration == _DIRECT):
@@ -202,6 +212,9 @@ def signed_in_api(request: Request, world: World) -> Family:
         raise Declined(_refusal(403, "forbidden", message), "integration_id", integration)
     found = exchanged or direct
     assert found is not None
+    if found.account.plan in ("none", "suspended"):
+        # Who exchanges a token hears it there.
+        raise Declined(_refusal(403, "forbidden", _NO_SEAT))
     return found
 
 
@@ -212,6 +225,21 @@ def _refusal(status: int, code: str, message: str) -> Response:
 def _enabled(world: World, account: Account) -> set[str]:
     found: set[str] = logins_of(world).notes.setdefault(f"copilot/{account.name}", set())
     return found
+
+
+def refuse_model(name: str, path: str, account: Account, world: World) -> Response | None:
+    """What the API says where this model does not answer there for this account; None = it does."""
+    if name not in _MODELS:
+        return _refusal(400, "model_not_supported", "The requested model is not supported.")
+    _, endpoints, policy = _MODELS[name]
+    if policy and name not in _enabled(world, account):
+        return _refusal(400, "model_not_supported", "The requested model is not supported.")
+    if path not in endpoints:
+        message = f'model "{name}" is not accessible via the {path} endpoint'
+        return _refusal(400, "unsupported_api_for_model", message)
+    if account.plan == "exhausted":
+        return _refusal(402, "quota_exceeded", "You have no quota")
+    return None
 
 
 def models(request: Request, world: World) -> Response:
@@ -254,7 +282,7 @@ def _listed(name: str, is_enabled: bool) -> JSONDict:
     }
     if policy:
         state = "enabled" if is_enabled else policy
-        entry["policy"] = {"state": state, "terms": "The terms of an example."}
+        entry["policy"] = {"state": state, "terms": _TERMS}
     return entry
 
 

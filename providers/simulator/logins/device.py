@@ -8,9 +8,9 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final
 
+from providers.simulator.asked import script_of
 from providers.simulator.logins.asking import Forced
 from providers.simulator.logins.state import Attempt, logins_of, plain
-from providers.simulator.scenarios import script_of
 from providers.simulator.world import World
 
 # No vowels, so that no words come out (RFC 8628, 6.1).

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response
-from providers.simulator.scenarios import Ask
 from providers.simulator.world import World
 
 

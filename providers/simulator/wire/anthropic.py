@@ -11,9 +11,9 @@ from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols import anthropic_messages
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask, ToolAsked
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask, ToolAsked
 from providers.simulator.wire import Refused, WireRoute, checks, rendering
 from providers.simulator.wire.anthropic_conversation import (
     ID,
@@ -61,7 +61,7 @@ _KINDS: Final = {
 class MessagesWire:
     slug = "anthropic-messages"
     stream_media_type = "text/event-stream; charset=utf-8"
-    routes = (
+    routes: tuple[WireRoute, ...] = (
         WireRoute("POST", "/v1/messages", "chat"),
         WireRoute("POST", "/v1/messages/count_tokens", "count"),
         WireRoute("GET", "/v1/models", "models"),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from controlplane.kit.json import JSONDict
 from providers.simulator import proofs
-from providers.simulator.scenarios import script_of
+from providers.simulator.asked import script_of
 from providers.simulator.wire import checks
 from providers.simulator.wire.checks import fail, require
 

@@ -6,9 +6,9 @@ import re
 from typing import Final
 
 from controlplane.kit.json import JSONDict
+from providers.simulator.asked import script_of
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import script_of
 from providers.simulator.wire import Refused, WireRoute, checks
 from providers.simulator.wire.checks import require
 from providers.simulator.wire.openai_chat import ChatWire

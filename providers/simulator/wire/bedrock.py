@@ -9,9 +9,9 @@ from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols import eventstream
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Refused, WireRoute, sigv4
 from providers.simulator.wire.bedrock_answer import answer_of, frames_of
 from providers.simulator.wire.bedrock_body import read_body

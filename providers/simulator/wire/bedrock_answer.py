@@ -26,7 +26,7 @@ from providers.protocols.canonical import (
     Usage,
     UsageUpdate,
 )
-from providers.simulator.scenarios import Ask
+from providers.simulator.asked import Ask
 
 _REASONS: Final = {
     "stop": "end_turn",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from controlplane.kit import json
 from controlplane.kit.json import JSONDict
-from providers.simulator.scenarios import Ask, ToolAsked, script_of
+from providers.simulator.asked import Ask, ToolAsked, script_of
 from providers.simulator.wire import checks
 from providers.simulator.wire.bedrock_messages import (
     Conversation,

@@ -8,9 +8,9 @@ from typing import Final
 from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Refused, WireRoute, checks, google_body
 from providers.simulator.wire.answer_headers import go_duration, seconds
 from providers.simulator.wire.checks import fail, require

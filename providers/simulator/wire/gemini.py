@@ -10,9 +10,9 @@ from typing import Any, Final
 from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Refused, WireRoute, checks, google_body
 from providers.simulator.wire.checks import require
 from providers.simulator.wire.google_answer import Answer, error_body

@@ -28,7 +28,7 @@ from providers.protocols.canonical import (
     UsageUpdate,
 )
 from providers.simulator import proofs
-from providers.simulator.scenarios import Ask, script_of
+from providers.simulator.asked import Ask, script_of
 from providers.simulator.wire import Refused
 from providers.simulator.wire.answer_headers import seconds
 from providers.simulator.wire.google_contents import Family, family_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controlplane.kit.json import JSONDict
-from providers.simulator.scenarios import Ask, ToolAsked, script_of
+from providers.simulator.asked import Ask, ToolAsked, script_of
 from providers.simulator.wire import Refused, checks
 from providers.simulator.wire.checks import fail, require
 from providers.simulator.wire.google_contents import (

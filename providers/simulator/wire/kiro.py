@@ -11,9 +11,9 @@ from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols import eventstream
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask, ToolAsked
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask, ToolAsked
 from providers.simulator.wire import Refused, WireRoute, checks
 from providers.simulator.wire.checks import fail, require
 from providers.simulator.wire.kiro_answer import frames_of

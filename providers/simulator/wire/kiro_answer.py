@@ -25,7 +25,7 @@ from providers.protocols.canonical import (
     Usage,
     UsageUpdate,
 )
-from providers.simulator.scenarios import Ask, script_of
+from providers.simulator.asked import Ask, script_of
 from providers.simulator.wire.bedrock_answer import call_id
 
 # Said only where it is not what one would think: answers mostly just end.

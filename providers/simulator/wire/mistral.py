@@ -10,9 +10,9 @@ from typing import Any, Final
 from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask, ToolAsked
 from providers.simulator.http import Request, Response, json_response
 from providers.simulator.keys import key_status
-from providers.simulator.scenarios import Ask, ToolAsked
 from providers.simulator.wire import Refused, WireRoute
 from providers.simulator.wire.gemini import vector
 from providers.simulator.wire.mistral_answer import answer_of, chunks_of

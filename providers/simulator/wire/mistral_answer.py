@@ -23,7 +23,7 @@ from providers.protocols.canonical import (
     Usage,
     UsageUpdate,
 )
-from providers.simulator.scenarios import Ask, script_of
+from providers.simulator.asked import Ask, script_of
 
 # Refusals and filters have no word of their own here.
 _REASONS: Final = {"length": "length", "tool_use": "tool_calls"}

@@ -9,8 +9,8 @@ from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols import openai_completions
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask, ToolAsked
 from providers.simulator.http import Request, Response, json_response
-from providers.simulator.scenarios import Ask, ToolAsked
 from providers.simulator.wire import Refused, WireRoute, checks, rendering
 from providers.simulator.wire.checks import fail, require
 from providers.simulator.world import World

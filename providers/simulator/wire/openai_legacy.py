@@ -8,8 +8,8 @@ from typing import Final
 from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event, Finish, TextDelta, Usage, UsageUpdate
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Refused, WireRoute, checks
 from providers.simulator.wire.checks import require
 from providers.simulator.wire.openai_chat import check_fields, error_body, openai_error

@@ -12,8 +12,8 @@ from typing import Any, Final, NoReturn
 
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
+from providers.simulator.asked import Ask
 from providers.simulator.http import Request, Response, json_response
-from providers.simulator.scenarios import Ask
 from providers.simulator.wire import Refused, WireRoute, checks
 from providers.simulator.wire.checks import require
 from providers.simulator.wire.openai_audio import speech, transcriptions, translations

@@ -12,8 +12,8 @@ from controlplane.kit import json
 from controlplane.kit.json import JSONDict
 from providers.protocols.canonical import Event
 from providers.simulator import proofs
+from providers.simulator.asked import Ask, ToolAsked, script_of
 from providers.simulator.http import Request, Response, json_response
-from providers.simulator.scenarios import Ask, ToolAsked, script_of
 from providers.simulator.wire import Refused, WireRoute, checks, responses_answer
 from providers.simulator.wire.checks import fail, require
 from providers.simulator.wire.openai_chat import EFFORTS, check_metadata, openai_error

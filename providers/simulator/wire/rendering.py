@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from controlplane.kit import json
 from providers.protocols.canonical import Event, Request
 from providers.protocols.codec import ClientCodec, Reply
-from providers.simulator.scenarios import Ask
+from providers.simulator.asked import Ask
 
 
 def reply(

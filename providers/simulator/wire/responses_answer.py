@@ -31,7 +31,7 @@ from providers.protocols.canonical import (
     Usage,
     UsageUpdate,
 )
-from providers.simulator.scenarios import Ask
+from providers.simulator.asked import Ask
 from providers.simulator.wire.responses_items import (
     CallItem,
     Item,

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from controlplane.kit import clock
 from tenants import scope
 from tenants.usage.models import UsageEvent
 from tenants.usage.rollups import roll_up
@@ -155,6 +157,40 @@ def test_reports_add_up_by_every_dimension(home: Home, owner: Api) -> None:
     ]
 
 
+def test_what_moved_is_beside_the_same_days_before(home: Home, owner: Api) -> None:
+    spend(home.tenant, 500, model="left", at=clock.now() - timedelta(days=40))
+    spend(home.tenant, 100, model="grown", at=clock.now() - timedelta(days=40))
+    spend(home.tenant, 900, model="grown")
+    found = owner("get", path(home, "usage/movers")).json()
+    assert found["by"] == "model"
+    assert [tuple(row.values()) for row in found["items"]] == [
+        ("grown", 100, 900),
+        ("left", 500, 0),
+    ]
+
+
+def test_errors_are_counted_by_provider_and_code(home: Home, owner: Api) -> None:
+    spend(home.tenant, 1, 2, error="upstream_overloaded")
+    spend(home.tenant, 3)
+    found = owner("get", path(home, "usage/errors")).json()["items"]
+    assert found == [
+        {"provider": "acme", "status": 503, "error_code": "upstream_overloaded", "count": 2}
+    ]
+
+
+def test_staff_see_all_tenants_together(home: Home, elsewhere: Home, as_staff: Api) -> None:
+    spend(home.tenant, 100)
+    spend(elsewhere.tenant, 900)
+    found = as_staff("get", "/api/v1/usage/report").json()
+    assert [(row["group"], row["charge_nanos"]) for row in found["rows"]] == [
+        (str(elsewhere.tenant.id), 900),
+        (str(home.tenant.id), 100),
+    ]
+    assert found["totals"]["charge_nanos"] == 1_000
+    wrong = as_staff("get", "/api/v1/usage/report?by=colour")
+    assert error_of(wrong)["param"] == "by"
+
+
 @pytest.mark.parametrize(
     ("rest", "param"),
     [
@@ -164,6 +200,8 @@ def test_reports_add_up_by_every_dimension(home: Home, owner: Api) -> None:
         ("usage/report?since=2026-03-02&until=2026-03-01", "until"),
         ("usage/report?since=2001-01-01", "since"),
         ("usage/report?limit=3", "limit"),
+        ("usage/movers?by=day", "by"),
+        ("usage/errors?by=model", "by"),
         ("usage/statement?month=2026-13", "month"),
         ("usage/statement?month=9999-12", "month"),
         ("usage/export?form=xml", "form"),

@@ -143,6 +143,12 @@ def test_a_credential_is_stored_replaced_switched_and_removed_and_never_shown(
     console.post(change, filled(console.get(change), secret="sk-second"))
     row.refresh_from_db()
     assert unsealed(row).reveal() == "sk-second"
+    way = "http://proxy.example.com:3128"
+    unsure = console.post(change, filled(console.get(change), proxy_url=way))
+    assert "give the secret again" in unsure.context["form"].errors["secret"][0]
+    console.post(change, filled(console.get(change), proxy_url=way, secret="sk-second"))
+    row.refresh_from_db()
+    assert row.proxy_url == way
     stale = {**filled(console.get(change)), "seen_version": "1"}
     assert "Somebody else changed" in str(console.post(change, stale).context["form"].errors)
     assert "No request uses" in said(console.post(url("disable", row, "credential")))

@@ -10,10 +10,18 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from providers.catalog.models import ModelMapping, Provider, ProviderModel, ProviderShare
+from providers.catalog.models import (
+    ModelMapping,
+    Provider,
+    ProviderModel,
+    ProviderShare,
+    RegistryPolicy,
+)
+from providers.catalog.policy import own_policy, set_policy
 from providers.credentials.models import Credential
 from providers.health.models import ProviderCheck
 from tenants import scope
+from tenants.audit.actor import acting_as
 from tenants.members.models import Membership, Tenant, User
 from tests.controlplane.console.registry import CANARY, furnish
 from tests.controlplane.console.test_tenant_matrix import FORM, METHODS, admin_patterns
@@ -23,7 +31,7 @@ pytestmark = pytest.mark.django_db
 ROW_VIEWS = {"change", "history", "delete"}
 LIST_VIEWS = {"changelist", "add"}
 # What each page has besides Django's five; a new view of a page adds its name here.
-EXTRA_ROW_VIEWS = {
+EXTRA_ROW_VIEWS: dict[str, set[str]] = {
     "providers_provider": {
         *("settings", "sharing", "test", "refresh", "enable", "disable", "remove"),
         *("switch_models", "default_mappings"),
@@ -31,6 +39,7 @@ EXTRA_ROW_VIEWS = {
     "providers_credential": {"test", "enable", "disable", "remove"},
     "providers_providermodel": {"remove"},
     "providers_modelmapping": {"remove"},
+    "providers_registrypolicy": set(),
 }
 EXTRA_LIST_VIEWS = {"providers_provider": {"capabilities"}}
 PAGES = tuple(EXTRA_ROW_VIEWS)
@@ -57,11 +66,14 @@ def test_every_view_of_the_registry_has_a_row() -> None:
 def rows(tenant: Tenant) -> dict[str, str]:
     """A row of each page, all of `tenant`."""
     made = furnish("theirs", tenant)
+    with scope.platform("test"), acting_as("command", None, "tests"):
+        policy = set_policy(own_policy(tenant.pk), allows_own_keys=True)
     return {
         "providers_provider": str(made.provider.pk),
         "providers_credential": str(made.credential.pk),
         "providers_providermodel": str(made.model.pk),
         "providers_modelmapping": str(made.mapping.pk),
+        "providers_registrypolicy": str(policy.pk),
     }
 
 
@@ -94,7 +106,10 @@ def outsider(request: pytest.FixtureRequest, tenant: Tenant, other_tenant: Tenan
 
 
 def everything() -> list[object]:
-    models = (Provider, Credential, ProviderModel, ModelMapping, ProviderShare, ProviderCheck)
+    models = (
+        *(Provider, Credential, ProviderModel, ModelMapping, ProviderShare, ProviderCheck),
+        RegistryPolicy,
+    )
     with scope.platform("test"):
         return [list(model._base_manager.order_by("pk").values()) for model in models]
 

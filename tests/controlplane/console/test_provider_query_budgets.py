@@ -14,6 +14,7 @@ from django.urls import reverse
 from controlplane.kit.secret import Secret
 from providers.catalog.model_services import add_mapping, add_model
 from providers.catalog.models import Provider
+from providers.catalog.policy import own_policy, set_policy
 from providers.catalog.services import register, share
 from providers.credentials.services import add_credential
 from providers.health.models import Finding, ProviderCheck
@@ -43,6 +44,12 @@ def pages() -> dict[str, str]:
         found[f"{kind} remove"] = reverse(f"{base}_remove", args=[row.pk])
         query = f"?provider={made.provider.pk}" if kind != "provider" else "?type=custom"
         found[f"{kind} add"] = reverse(f"{base}_add") + query
+    with scope.platform("test"), acting_as("command", None, "tests"):
+        policy = set_policy(own_policy(None), shows_prices=False)
+    base = "admin:providers_registrypolicy"
+    found["registrypolicy list"] = reverse(f"{base}_changelist")
+    found["registrypolicy page"] = reverse(f"{base}_change", args=[policy.pk])
+    found["registrypolicy add"] = reverse(f"{base}_add")
     for view in ("settings", "sharing"):
         path = reverse(f"admin:providers_provider_{view}", args=[made.provider.pk])
         found[f"provider {view}"] = path
@@ -61,6 +68,7 @@ def more_of_everything() -> None:
             add_model(provider=own, upstream_id=f"model-{number}")
             add_mapping(own, client_model=f"name-{number}", upstream_model="m")
             create_alias(name=f"alias-{number}", tenant_id=None, targets=[PoolEntry("m", own)])
+            set_policy(own_policy(tenants[number].pk), allows_own_keys=True)
             other = register(slug=f"more-{number}", tenant_id=tenants[number].pk, **CUSTOM)
             add_credential(provider=other, label="key", secret=Secret(CANARY))
             add_model(provider=other, upstream_id="m")

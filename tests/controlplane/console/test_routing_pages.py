@@ -200,7 +200,7 @@ def test_the_overview_says_how_the_last_hour_was(console: Client, rows: dict[str
     table = console.get(reverse("admin:providers_trafficminute_changelist")).content.decode()
     assert "50.0%" in table
     # The latest minute, or the one before if it has just turned.
-    assert re.search(r'<rect x="11[68]" y="0" width="1.5" height="24"/>', table)
+    assert re.search(r'<rect x="11[68]" y="0" width="2" height="24"/>', table)
 
 
 @pytest.mark.storage
@@ -330,7 +330,11 @@ def test_explain_a_pasted_body(console: Client, tenant: Tenant) -> None:
             ("off", "openai-completions", 0),
         ):
             made = register(
-                slug=slug, protocol=protocol, base_url="http://127.0.0.1:1", priority=priority
+                slug=slug,
+                protocol=protocol,
+                base_url="http://127.0.0.1:1",
+                priority=priority,
+                limits={"requests_per_minute": 7} if slug == "one" else {},
             )
             store_key(provider=made, label=f"key of {slug}", secret=Secret("sk-canary-9c1"))
             window = 5 if slug == "off" else 0
@@ -352,6 +356,7 @@ def test_explain_a_pasted_body(console: Client, tenant: Tenant) -> None:
     text = page.content.decode()
     assert "one/m" in text
     assert "key of two" in text
+    assert "Limit of the provider: 7 requests per minute, 7 left" in text
     assert "seed" in text
     assert "sk-canary" not in text
 

@@ -49,7 +49,7 @@ OPEN = {"login": "leads to the sign-in page", "catch_all": "adds a slash, or 404
 # What each page has besides Django's five; a new view of a page adds its name here.
 ROW_VIEWS = {"change", "history", "delete"}
 LIST_VIEWS = {"changelist", "add"}
-EXTRA_LIST_VIEWS = {"tenants_usageevent": {"statement"}}
+EXTRA_LIST_VIEWS = {"tenants_usageevent": {"spending", "statement"}}
 EXTRA_ROW_VIEWS = {
     "tenants_apikey": {"rotate", "revoke_one"},
     "tenants_user": {"one_time_password"},

@@ -195,6 +195,40 @@ def test_each_bad_end_has_its_sentence_and_a_next_step(
     assert state["is_open"] is False
 
 
+@pytest.mark.parametrize(
+    ("script", "sentence", "step"),
+    [
+        ("slow_down", "asked us to look less often", "Go on as before"),
+        ("status=503", "does not answer at the moment", "You can approve it there meanwhile"),
+    ],
+)
+def test_what_is_in_the_way_has_its_sentence_and_a_next_step(
+    desk: Desk, me: Client, script: str, sentence: str, step: str
+) -> None:
+    desk.provider("github-copilot")
+    login = begin(me, "github-copilot", way="device")
+    assert me.get(address(login, "status")).json()["hint"] == ""
+    desk.script(login, script, "pending")
+    desk.poll(login)
+    hint = me.get(address(login, "status")).json()["hint"]
+    assert sentence in hint
+    assert step in hint
+    assert hint in text(me.get(address(login)))
+
+
+def test_a_code_that_ends_amid_slow_downs_says_where_to_look(desk: Desk, me: Client) -> None:
+    desk.provider("github-copilot")
+    login = begin(me, "github-copilot", way="device")
+    desk.script(login, *["slow_down"] * 4)
+    for _ in range(4):
+        desk.poll(login)
+    desk.clock.pass_(1_000)
+    desk.poll(login)
+    shown = text(me.get(address(login)))
+    assert "The code ran out of time" in shown
+    assert "this machine's clock" in shown.replace("&#x27;", "'")
+
+
 def test_start_again_is_one_click_with_the_same_inputs(desk: Desk, me: Client) -> None:
     desk.provider("github-copilot")
     first = begin(me, "github-copilot", way="device", **{"device.domain": "github.com"})

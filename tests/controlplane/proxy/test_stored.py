@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from controlplane.kit.secret import Secret
+from controlplane.proxy.explain import for_staff
 from providers.catalog import services
 from providers.catalog.models import Provider
 from providers.credentials.services import store_key
@@ -197,6 +198,31 @@ def test_a_follow_up_goes_to_who_answered_while_it_can(
         cooldowns.reset([place])
     assert moved.headers["x-route-provider"] == {"east": "west", "west": "east"}[home]
     assert "A fox" in gateway.world.requests[-1].body
+    gateway.world.reset()
+    body = {"model": "two-homes", "input": "Go on", "previous_response_id": first.json()["id"]}
+
+    def explained(body: dict[str, Any]) -> Any:
+        return httpx.post(
+            f"{gateway.url}/v1/route/explain",
+            json={"path": "/v1/responses", "body": body},
+            headers=gateway.headers(),
+            timeout=120,
+        )
+
+    shown = explained(body).json()
+    assert (shown["needs"]["goes_on_at"], shown["would_be_tried"][0]["provider"]) == (home, home)
+    bare = explained({"model": "two-homes", "input": "Go on"}).json()["needs"]
+    # What went before is part of the question.
+    assert bare["prompt_tokens_at_most"] < shown["needs"]["prompt_tokens_at_most"]
+    assert bare["goes_on_at"] is None
+    with scope.platform("tests"):
+        seen = for_staff(
+            tenant_id=gateway.tenant.id, path="/v1/responses", body=body, strategy="fill-first"
+        )
+    assert seen["needs"]["goes_on_at"] == home
+    gone = explained({**body, "previous_response_id": "resp_nobody"})
+    assert gone.json()["error"]["code"] == "previous_response_not_found"
+    assert not gateway.world.requests
 
 
 def of_slug(slug: str) -> Provider:

@@ -73,7 +73,14 @@ def furnish() -> None:
         secret_headers={"X-Team": Secret(CANARY)},
     )
     share(claude, with_all=False, tenants=[acme, globex])
-    add_credential(provider=claude, label="main key", secret=Secret(CANARY), priority=2, weight=3)
+    add_credential(
+        provider=claude,
+        label="main key",
+        secret=Secret(CANARY),
+        priority=2,
+        weight=3,
+        proxy_url="http://proxy.example.com:3128",
+    )
     add_credential(
         provider=claude, label="env", source="environment", reference="ANTHROPIC_API_KEY"
     )
@@ -182,6 +189,18 @@ def test_a_secret_under_a_mistyped_name_is_not_lost_without_a_word() -> None:
     ]
     removed = apply(bundle(), secrets=secrets_of({"own/key": Secret(CANARY)}, {}))
     assert [note.place for note in removed.notes] == ["secret own/key"]
+
+
+def test_a_credentials_proxy_changes_with_its_secret_alone() -> None:
+    held = secrets_of({"own/key": Secret(CANARY)}, {})
+    apply(given(credentials=[{"label": "key"}]), secrets=held)
+    moved = given(credentials=[{"label": "key", "proxy_url": "http://proxy.example.com"}])
+    assert "give the secret again" in str(plan(moved).problems[0])
+    apply(moved, secrets=held)
+    assert Credential.objects.get().proxy_url == "http://proxy.example.com"
+    assert not plan(moved, secrets=held).steps
+    waiting = [{"label": "key"}, {"label": "new", "proxy_url": "ftp://x.example.com"}]
+    assert "like http://proxy" in str(plan(given(credentials=waiting), secrets=held).problems[0])
 
 
 def test_secret_headers_come_together_or_not_at_all() -> None:

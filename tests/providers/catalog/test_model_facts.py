@@ -93,6 +93,7 @@ BEYOND = {
     "supports_function_call_ids", "supports_images_in_tool_results",
     "requires_thought_signature", "reasoning_replay_field", "session_header",
     "supports_prompt_cache_key", "session_affinity_format", "send_session_affinity",
+    "initiator_header", "vision_header",
 }  # fmt: skip
 BEDROCK = {"force_adaptive_thinking", "supports_temperature"}
 

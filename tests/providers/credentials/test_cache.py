@@ -7,10 +7,12 @@ import asyncio
 import uuid
 
 import pytest
+from django.db import OperationalError
 
 from controlplane.kit.database_threads import database_threads
 from controlplane.kit.secret import Secret
 from providers.catalog.services import change_registration, register
+from providers.credentials import cache as cache_module
 from providers.credentials.cache import CredentialCache
 from providers.credentials.services import store_key
 from providers.routing.loader import load_table
@@ -60,3 +62,36 @@ def _take_away(provider_id: uuid.UUID) -> None:
 
     with acting_as("command", None, "tests"), scope.platform("tests"):
         change_registration(Provider.objects.get(pk=provider_id), secret_headers={})
+
+
+def test_while_the_database_is_away_it_serves_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch, db: None
+) -> None:
+    """Bar R7: what was read lately goes on; then it is nobody's to say whether it was revoked."""
+    clock = 1000.0
+    monkeypatch.setattr(cache_module.time, "monotonic", lambda: clock)
+    reads = 0
+    is_away = False
+
+    async def read() -> str:
+        nonlocal reads
+        reads += 1
+        if is_away:
+            raise OperationalError("gone")
+        return f"secret {reads}"
+
+    memory: cache_module._Memory[str] = cache_module._Memory()
+
+    def now() -> str:
+        return asyncio.run(memory.read("one", read, lambda value: value != "ended"))
+
+    assert [now(), now()] == ["secret 1", "secret 1"]
+    is_away = True
+    clock += cache_module.LIFETIME_SECONDS + 1
+    assert [now(), now()] == ["secret 1", "secret 1"]
+    assert reads == 2, "a database that is away is not asked for every request"
+    clock += cache_module.OUTAGE_SECONDS - cache_module.LIFETIME_SECONDS
+    with pytest.raises(OperationalError):
+        now()
+    is_away = False
+    assert now() == "secret 4"

@@ -62,7 +62,11 @@ groq:
 openai-compatibility:
   - name: Open Router
     base-url: https://openrouter.ai/api/v1
-    api-key-entries: [{api-key: sk-or-canary, proxy-url: "http://other.example.com:1"}]
+    api-key-entries:
+      - {api-key: sk-or-canary, proxy-url: "socks5://other.example.com:1"}
+      - {api-key: sk-or-canary-2, proxy-url: direct}
+      - {api-key: sk-or-canary-3}
+      - {api-key: sk-or-canary-4, proxy-url: "https://ann:canary@proxy.example.com"}
   - name: local box
     base-url: http://box.example.com:8000/v1
     disabled: true
@@ -123,6 +127,27 @@ def test_an_address_of_its_own_changes_how_the_key_is_shown() -> None:
     )
 
 
+def test_a_proxy_is_the_registrations_where_all_keys_agree_and_else_a_keys_own() -> None:
+    known = entries(read())["open-router"]
+    assert known.proxy_url == "http://proxy.example.com:3128"
+    ways = ["socks5://other.example.com:1", "direct", "", ""]
+    assert [one.proxy_url for one in known.credentials] == ways
+    agreed = """
+proxy-url: http://proxy.example.com
+groq:
+  - {api-key: a, proxy-url: "http://other.example.com"}
+  - {api-key: b, proxy-url: "http://other.example.com"}
+mistral: [{api-key: c, proxy-url: none}]
+kiro: [{token-file: /k.json}, {token-file: /l.json, proxy-url: direct}]
+"""
+    found = entries(read(agreed))
+    assert found["groq"].proxy_url == "http://other.example.com"
+    assert [one.proxy_url for one in found["groq"].credentials] == ["", ""]
+    assert not found["mistral"].proxy_url
+    assert found["kiro"].proxy_url == "http://proxy.example.com"
+    assert not found["kiro-2"].proxy_url
+
+
 def test_headers_that_look_secret_are_and_those_of_callers_are_not_copied() -> None:
     found = read()
     relay = entries(found)["anthropic-relay"]
@@ -167,7 +192,7 @@ def test_every_key_that_stays_behind_has_its_reason() -> None:
     for key in (
         *("host", "port", "api-keys", "remote-management", "routing", "request-retry"),
         *("quota-exceeded", "oauth-model-alias", "payload", "claude-api-key[2].cloak"),
-        *("codex-api-key[0].websockets", "openai-compatibility[0].api-key-entries[0].proxy-url"),
+        *("codex-api-key[0].websockets", "openai-compatibility[0].api-key-entries[3].proxy-url"),
     ):
         assert said[key], key
         assert said[key] != "This key is not known here.", key

@@ -22,6 +22,9 @@ from tests.simulator_server import SimulatorServer, simulator, simulator_door
 
 __all__ = ["simulator", "simulator_door"]
 
+KIRO_USAGE = (
+    "/kiro/getUsageLimits?origin=AI_EDITOR&resourceType=AGENTIC_REQUEST&isEmailRequired=true"
+)
 GITHUB_APP = "Iv1.b507a08c87ecfe98"
 
 
@@ -34,14 +37,15 @@ def overrides(url: str, catalog_id: str) -> dict[str, dict[str, Any]]:
         "device_url": f"{url}/aws-oidc/{{oidc_region}}/device_authorization",
         "token_url": f"{url}/aws-oidc/{{oidc_region}}/token",
         "account_url": f"{url}/kiro/ListAvailableProfiles",
-        "quota_url": f"{url}/kiro/getUsageLimits?origin=AI_EDITOR&resourceType=AGENTIC_REQUEST",
+        "account_fallback_urls": [],
+        "quota_url": f"{url}{KIRO_USAGE}",
     }
     kiro = {
         **host,
         "device_url": f"{url}/kiro/oauth/device/authorization",
         "poll_url": f"{url}/kiro/oauth/device/poll",
         "refresh_url": f"{url}/kiro/refreshToken",
-        "quota_url": f"{url}/kiro/getUsageLimits?origin=AI_EDITOR&resourceType=AGENTIC_REQUEST",
+        "quota_url": f"{url}{KIRO_USAGE}",
     }
     google = {
         **host,
@@ -58,16 +62,17 @@ def overrides(url: str, catalog_id: str) -> dict[str, dict[str, Any]]:
         "quota_url": f"{url}/codex/wham/usage",
         "revoke_url": f"{url}/codex/oauth/revoke",
     }
+    github = {
+        **host,
+        "device_url": f"{url}/github/login/device/code",
+        "token_url": f"{url}/github/login/oauth/access_token",
+        "account_url": f"{url}/github-api/user",
+        "quota_url": f"{url}/github-api/copilot_internal/user",
+    }
     played: dict[str, dict[str, dict[str, Any]]] = {
         "github-copilot": {
-            "device": {
-                **host,
-                "device_url": f"{url}/github/login/device/code",
-                "token_url": f"{url}/github/login/oauth/access_token",
-                "exchange_url": f"{url}/github-api/copilot_internal/v2/token",
-                "account_url": f"{url}/github-api/user",
-                "quota_url": f"{url}/github-api/copilot_internal/user",
-            }
+            "device": {**github, "exchange_url": f"{url}/github-api/copilot_internal/v2/token"},
+            "direct": {**github, "host_url": f"{url}/github-api/graphql"},
         },
         "kiro": {
             "builder_id": {

@@ -13,14 +13,14 @@ pytestmark = [pytest.mark.storage, pytest.mark.django_db]
 
 WAYS = [
     ("github-copilot", "device", {}, "@ada"),
-    ("kiro", "builder_id", {}, "account "),
+    ("kiro", "builder_id", {}, "ada@example.test"),
     (
         "kiro",
         "identity_center",
         {"start_url": "https://example.awsapps.com/start", "oidc_region": "eu-west-1"},
-        "account ",
+        "ada@example.test",
     ),
-    ("kiro", "google", {}, "account "),
+    ("kiro", "google", {}, "ada@example.test"),
     ("openai-codex", "device", {}, "ada@example.test"),
     ("kimi-coding", "device", {}, "account "),
     ("xai", "device", {}, "ada@example.test"),

@@ -67,8 +67,8 @@ def key_of(tenant: Tenant, member: Membership | None = None) -> str:
     return secret.reveal()
 
 
-def at_simulator(desk: Desk, catalog_id: str, path: str) -> Provider:
-    provider = desk.provider(catalog_id)
+def at_simulator(desk: Desk, catalog_id: str, path: str, *, secret: str = "") -> Provider:
+    provider = desk.provider(catalog_id, secret=secret)
     with scope.platform("tests"):
         Provider.objects.filter(pk=provider.pk).update(base_url=desk.simulator.url + path)
     provider.refresh_from_db()

@@ -15,6 +15,7 @@ from providers.credentials.events import CredentialEvent
 from providers.credentials.models import Credential
 from providers.credentials.references import members_of, references
 from providers.oauth import quota
+from providers.oauth.flows.quota import Window
 from providers.oauth.models import QuotaSnapshot
 from providers.oauth.quota_chart import lines
 from providers.oauth.tasks import look_at_quota, quota_due
@@ -184,7 +185,6 @@ def test_a_used_up_login_is_known_to_the_routes(desk: Desk) -> None:
     [
         ({"percent_used": 100.0}, 0.0, True),
         ({"percent_used": 100.0, "allows_overage": True}, 0.0, False),
-        ({"percent_used": 100.0, "covers": "family"}, 1.0, False),
         ({"percent_used": 100.0, "is_unlimited": True}, 1.0, False),
         ({"percent_used": None, "used": 30.0, "limit": 40.0}, 0.25, False),
         ({"percent_used": None}, 1.0, False),
@@ -193,7 +193,73 @@ def test_a_used_up_login_is_known_to_the_routes(desk: Desk) -> None:
 def test_which_windows_count(window: dict[str, Any], share: float, is_used_up: bool) -> None:
     now = clock.now()
     opens = now + timedelta(hours=1)
-    made = QuotaSnapshot(name="w", resets_at=opens, **window)
+    made = Window(name="w", unit="requests", resets_at=opens, **window)
     assert quota.left_of([made], now) == (pytest.approx(share), opens if is_used_up else None)
     # What has opened again says nothing any more.
     assert quota.left_of([made], opens) == (1.0, None)
+
+
+def test_windows_of_single_models_and_families_count_for_them() -> None:
+    now = clock.now()
+    opens = now + timedelta(hours=1)
+
+    def window(used: float, covers: Any, models: str) -> Window:
+        return Window(
+            name=models, unit="percent", percent_used=used, resets_at=opens,
+            covers=covers, models=models,
+        )  # fmt: skip
+
+    windows = [
+        window(40, "model", "gemini-2.5-pro"),
+        window(100, "model", "gemini-2.5-pro"),
+        window(10, "family", "Claude Opus"),
+        window(0, "family", "sonnet"),
+        window(50, "family", ""),
+        window(50, "account", ""),
+    ]
+    found = quota.left_of_models(windows, now)
+    assert [(one.model, one.family, one.share, one.used_up_until) for one in found] == [
+        ("", ("claude", "opus"), pytest.approx(0.9), 0.0),
+        ("gemini-2.5-pro", (), 0.0, opens.timestamp()),
+    ]
+    assert quota.left_of_models(windows, opens) == []
+
+
+def test_a_model_that_is_used_up_is_asked_elsewhere(desk: Desk) -> None:
+    """One login of two has nothing left of one model: the other models of both go on."""
+    provider = desk.provider("google-gemini-cli", secret="simulated-secret")
+    with scope.platform("tests"):
+        for name in ("sim-gemini", "sim-gemini-3-pro"):
+            add_model(provider=provider, upstream_id=name)
+        for label in ("a", "b"):
+            Credential.objects.create(
+                provider=provider, tenant=desk.tenant, label=label, kind="oauth"
+            )
+    spent = Credential.objects.get(label="a")
+    until = clock.now() + timedelta(hours=1)
+
+    def tell(percent: float) -> None:
+        spent.refresh_from_db()
+        window = Window(
+            name="m", unit="percent", percent_used=percent, resets_at=until,
+            covers="model", models="sim-gemini-3-pro",
+        )  # fmt: skip
+        quota._keep(spent, [window], clock.now())
+
+    before = current()["routes"]
+    tell(100)
+    after = current()["routes"]
+    assert after > before
+    targets = load_table(desk.tenant.pk).targets
+    [pro] = targets["google-gemini-cli/sim-gemini-3-pro"]
+    [flash] = targets["google-gemini-cli/sim-gemini"]
+    told = {ref.label: ref.quota_used_up_until for ref in pro.endpoint.credentials}
+    assert told == {"a": until.timestamp(), "b": 0.0}
+    assert pro.endpoint.has_weighted_credentials
+    assert not any(ref.quota_used_up_until for ref in flash.endpoint.credentials)
+    assert load_table(desk.tenant.pk).knows_quotas
+    tell(99)
+    assert current()["routes"] > after
+    again = current()["routes"]
+    tell(98)
+    assert current()["routes"] == again

@@ -148,11 +148,11 @@ class TestOne:
         desk.clock.pass_(3_600)
         really_ask, is_first = asking.ask, [True]
 
-        def slow(provider: Any, question: Any) -> Any:
+        def slow(*asked: Any) -> Any:
             if is_first.pop() if is_first else False:
                 Credential.objects.filter(pk=credential.pk).update(refresh_until=None)
                 ensure_fresh(credential.pk)
-            return really_ask(provider, question)
+            return really_ask(*asked)
 
         monkeypatch.setattr(asking, "ask", slow)
         # The vendor's own rule would end the family; this one is lenient, as AWS is.
@@ -173,7 +173,7 @@ class TestOne:
         desk.clock.pass_((due - desk.clock.now()).total_seconds() + 1)
         sent: list[str] = []
 
-        def lost(_provider: Any, question: Any) -> Any:
+        def lost(_provider: Any, question: Any, _credential: Any) -> Any:
             sent.append(question.url)
             raise UpstreamTimeout("The upstream did not answer in time.")
 

@@ -9,6 +9,8 @@ import pytest
 from providers.catalog.models import Provider
 from providers.credentials.events import CredentialEvent
 from providers.credentials.models import Credential
+from providers.oauth import services
+from providers.oauth.errors import SharingForbidden
 from providers.oauth.flows.login import BadLoginSettings
 from providers.oauth.models import LoginSettings
 from providers.oauth.refresh import LoginUnusable, ensure_fresh
@@ -32,6 +34,53 @@ def test_connected_accounts_stop_and_serve_again_with_the_switch(desk: Desk) -> 
         ensure_fresh(credential.pk)
     turn(desk, is_on=True)
     assert ensure_fresh(credential.pk).token
+
+
+@pytest.mark.parametrize("sharing", ["owner", "tenant", "platform"])
+@pytest.mark.parametrize("whose", ["one's own", "a tenant's", "the platform's"])
+def test_who_may_share_is_what_the_operator_recorded(desk: Desk, sharing: str, whose: str) -> None:
+    provider = desk.provider("kilo")
+    permission = "" if sharing == "owner" else "Contract 12, 2026-01."
+    LoginSettings.objects.update(sharing=sharing, permission=permission)
+    levels = ["owner", "tenant", "platform"]
+    needed = {"one's own": "owner", "a tenant's": "tenant", "the platform's": "platform"}[whose]
+
+    def start() -> str:
+        login = services.begin(
+            user=desk.user,
+            tenant=None if whose == "the platform's" else desk.tenant,
+            provider=provider,
+            way="device",
+            is_personal=whose == "one's own",
+            now=desk.clock.now(),
+        )
+        return str(login.status)
+
+    if levels.index(sharing) >= levels.index(needed):
+        assert start() == "pending"
+    else:
+        with pytest.raises(SharingForbidden, match="permits sharing it"):
+            start()
+
+
+def test_shared_accounts_stop_with_the_permission(desk: Desk) -> None:
+    provider = desk.provider("kilo")
+    permitted = {"sharing": "tenant", "permission": "Contract 12, 2026-01."}
+    turn(desk, is_on=True, **permitted)
+    mine = desk.sign_in(provider, "device")
+    shared = desk.sign_in(provider, "device", account="ben", is_personal=False)
+    turn(desk, is_on=True, sharing="owner")
+    assert ensure_fresh(mine.pk).token
+    with pytest.raises(LoginUnusable, match="no longer permits sharing"):
+        ensure_fresh(shared.pk)
+    # Off and on again does not bring back what is not permitted.
+    turn(desk, is_on=False)
+    turn(desk, is_on=True)
+    assert ensure_fresh(mine.pk).token
+    with pytest.raises(LoginUnusable, match="no longer permits sharing"):
+        ensure_fresh(shared.pk)
+    turn(desk, is_on=True, **permitted)
+    assert ensure_fresh(shared.pk).token
 
 
 def test_what_somebody_disabled_stays_so(desk: Desk) -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from providers.routing.needs import BITS, REASONING, VISION, Needs
 from providers.routing.outcomes import Outcome
 from providers.routing.plan import plan
+from providers.routing.quota import for_model
 from providers.routing.strategies import STRATEGIES, Turns
-from providers.routing.table import CredentialRef
+from providers.routing.table import CredentialRef, ModelQuota
 from tests.providers.routing.made import MODEL, NOW, planned, slugs, standing, table, target
 
 # --- what is refused, and with which code ---------------------------------------------------------
@@ -360,6 +361,21 @@ def test_credentials_share_by_weight(weights: tuple[int, ...]) -> None:
         assert abs(counts[ref.id] - rounds * ref.weight / sum(weights)) <= 1
 
 
+@pytest.mark.parametrize("weights", [(1, 1, 1), (1, 5, 0)])
+@pytest.mark.parametrize("session", ["", "a", "b", "c"])
+def test_filling_first_fills_the_first_credential(weights: tuple[int, ...], session: str) -> None:
+    refs = [CredentialRef(id=f"{n}", weight=weight) for n, weight in enumerate(weights)]
+    routes, known = table(target("p", credentials=refs), strategy="fill-first"), standing()
+    for _ in range(5):
+        made = planned(routes, known, Needs(session=session))
+        assert [ref.id for ref in made.candidates[0].credentials] == ["0", "1", "2"]
+    known.cooldowns.failed(
+        "p", "0", MODEL, outcome=Outcome.QUOTA, now=NOW, cooldown_seconds=30,
+    )  # fmt: skip
+    made = planned(routes, known, Needs(session=session))
+    assert [ref.id for ref in made.candidates[0].credentials] == ["1", "2"]
+
+
 def test_processes_that_start_anywhere_are_fair_together() -> None:
     routes = table(*(target(slug) for slug in "abc"))
     counts = dict.fromkeys("abc", 0)
@@ -394,6 +410,27 @@ def test_who_has_nothing_left_comes_after_all_others(until: float, first: str) -
     assert slugs(planned(routes, standing())) == [first, "ba".replace(first, "")]
     # Alone it is asked all the same: the vendor knows better.
     assert slugs(planned(table(used_up), standing())) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("model", "share", "until"),
+    [
+        ("gemini-2.5-pro", 0.1, NOW),
+        ("gemini-2.5-pro-preview", 0.8, 0.0),
+        ("claude-opus-5", 0.4, 0.0),
+        ("anthropic/claude-5-OPUS", 0.4, 0.0),
+        ("claude-octopus", 0.8, 0.0),
+    ],
+)
+def test_a_window_counts_for_the_models_it_names(model: str, share: float, until: float) -> None:
+    quotas = (
+        ModelQuota(share=0.1, used_up_until=NOW, model="gemini-2.5-pro"),
+        ModelQuota(share=0.4, family=("claude", "opus")),
+        ModelQuota(share=0.9, family=("claude", "opus")),
+        ModelQuota(share=0.0, used_up_until=NOW),
+    )
+    found = for_model(login("one", 0.8, model_quotas=quotas), model)
+    assert (found.quota_share, found.quota_used_up_until) == (share, until)
 
 
 @pytest.mark.parametrize("session", ["", "one conversation"])

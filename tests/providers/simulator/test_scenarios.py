@@ -25,15 +25,9 @@ from providers.protocols.canonical import (
     UsageUpdate,
 )
 from providers.simulator import proofs
-from providers.simulator.scenarios import (
-    SCENARIOS,
-    UNICODE,
-    Ask,
-    ToolAsked,
-    events,
-    example,
-    script_of,
-)
+from providers.simulator.asked import Ask, ToolAsked, script_of
+from providers.simulator.scenarios import SCENARIOS, UNICODE, events
+from providers.simulator.writing import example
 
 WEATHER = ToolAsked("weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 CLOCK = ToolAsked("clock", {"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}})

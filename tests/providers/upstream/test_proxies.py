@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,77 +10,9 @@ import pytest
 from providers.errors import AddressRefused, UpstreamUnreachable
 from providers.upstream.client import UpstreamClient
 from providers.upstream.guard import Guard
+from tests.outbound_proxy import Proxy
 
 LOOPBACK = Guard(["127.0.0.0/8"])
-
-
-class Proxy:
-    """Speaks both; notes who was asked for, and connects everybody to the one vendor."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.logins: list[str] = []
-        self.port = 0
-        self.vendor_port = 0
-        self.answer = 0
-
-    async def met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            first = await reader.readexactly(1)
-            if first == b"\x05":
-                is_through = await self._socks(reader, writer)
-            else:
-                is_through = await self._connect(first, reader, writer)
-            if is_through:
-                await self._join(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            writer.close()
-
-    async def _socks(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        methods = await reader.readexactly((await reader.readexactly(1))[0])
-        writer.write(b"\x05" + methods)
-        if methods == b"\x02":
-            await reader.readexactly(1)
-            user = await reader.readexactly((await reader.readexactly(1))[0])
-            password = await reader.readexactly((await reader.readexactly(1))[0])
-            self.logins.append(f"{user.decode()}:{password.decode()}")
-            writer.write(b"\x01\x00")
-        *_, kind = await reader.readexactly(4)
-        if kind == 3:
-            host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
-        else:
-            host = ".".join(map(str, await reader.readexactly(4)))
-        port = int.from_bytes(await reader.readexactly(2), "big")
-        self.asked.append(f"{host}:{port}")
-        writer.write(bytes([5, self.answer, 0, 1, 0, 0, 0, 0, 0, 0]))
-        return self.answer == 0
-
-    async def _connect(
-        self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
-        head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
-        self.asked.append(head.split()[1])
-        for line in head.splitlines():
-            if line.startswith("Proxy-Authorization: Basic "):
-                self.logins.append(base64.b64decode(line.split()[2]).decode())
-        if self.answer:
-            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-            return False
-        writer.write(b"HTTP/1.1 200 Connection established\r\nX: y\r\n\r\n")
-        return True
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        theirs, ours = await asyncio.open_connection("127.0.0.1", self.vendor_port)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
-            sink.close()
-
-        await asyncio.gather(pump(reader, ours), pump(theirs, writer), return_exceptions=True)
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tenants import scope
+from tenants.audit.actor import acting_as
 from tenants.audit.models import AuditEvent
+from tenants.keys.services import create_key
 from tenants.members.models import Tenant, User
 from tenants.quotas.models import Limit
 from tests.ledger import spend
@@ -62,6 +64,38 @@ def test_a_limit_is_made_in_dollars_changed_and_removed(client: Client, tenant: 
             "limit.created",
             "limit.removed",
         ]
+
+
+@pytest.mark.parametrize("written", ["Build server", "pcp_live_{0.public_id}_…", "{0.pk}"])
+def test_a_key_may_be_named_as_people_call_it(
+    client: Client, tenant: Tenant, other_tenant: Tenant, written: str
+) -> None:
+    with acting_as("command", None, "tests"), scope.platform("tests"):
+        key, _ = create_key(tenant=tenant, label="Build server")
+        create_key(tenant=other_tenant, label="Build server")
+        theirs, _ = create_key(tenant=other_tenant, label="Theirs")
+    wanted = {
+        "tenant": str(tenant.pk),
+        "scope_kind": "key",
+        "scope_value": written.format(key),
+        "kind": "requests",
+        "period": "day",
+        "window": "calendar",
+        "fiscal_day": "1",
+        "how_much": "5",
+        "mode": "enforce",
+    }
+    where = reverse("admin:tenants_limit_add")
+    assert client.post(where, wanted).status_code == 302
+    assert limits()[0].scope_value == str(key.pk)
+    for nobody in ("Theirs", theirs.display, str(theirs.pk)):
+        refused = client.post(where, {**wanted, "scope_value": nobody}, follow=True)
+        assert "There is no such key here" in refused.content.decode()
+    with acting_as("command", None, "tests"), scope.platform("tests"):
+        create_key(tenant=tenant, label="Build server")
+    refused = client.post(where, {**wanted, "scope_value": "Build server"}, follow=True)
+    assert "Several keys are called that" in refused.content.decode()
+    assert len(limits()) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from tenants import scope
 from tenants.members.models import Tenant
-from tenants.quotas.errors import LedgerUnavailable, RateLimited, UnpricedModel
+from tenants.quotas.errors import RateLimited, UnpricedModel
 from tenants.quotas.models import UsagePolicy
 from tenants.usage.models import Posting
 from tenants.usage.outcome import Facts, Outcome, TargetFacts, marked_up
@@ -143,30 +143,6 @@ async def test_the_platform_gives_each_tenant_as_much(
     with pytest.raises(RateLimited):
         await metering.begin("r-3", facts())
     assert await off_loop(used, total) == 2
-
-
-async def test_while_the_database_is_away_what_runs_is_remembered_and_nothing_new_admitted(
-    limit: Callable[..., Any], facts: MakeFacts, start: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokens = await limit("tokens", 10_000, "day")
-    metering = await start()
-    running = [await metering.begin(f"r-{number}", facts()) for number in range(3)]
-    group = metering.writer.group
-    really = group._execute
-
-    def away(*_: Any) -> None:
-        raise OperationalError("gone")
-
-    monkeypatch.setattr(group, "_execute", away)
-    monkeypatch.setattr("tenants.usage.group._is_alive", lambda: False)
-    with pytest.raises(LedgerUnavailable):
-        await metering.begin("r-9", facts())
-    await asyncio.gather(*(hold.settle(Outcome(input=2, output=1)) for hold in running))
-    assert metering.writer.waiting == 3
-    monkeypatch.setattr(group, "_execute", really)
-    await until(lambda: metering.writer.waiting == 0)
-    assert len(await off_loop(events)) == 3
-    assert await off_loop(used, tokens) == 9
 
 
 async def test_one_request_that_cannot_be_written_does_not_take_others_with_it(

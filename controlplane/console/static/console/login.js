@@ -31,9 +31,7 @@ async function look() {
       return;
     }
     seconds = found.seconds_left;
-    let text = found.label;
-    if (found.slow_downs) text += ". The provider asked us to look less often";
-    if (found.failures) text += ". The provider does not answer at the moment; we try again by ourselves";
+    const text = found.hint ? `${found.label}. ${found.hint}` : found.label;
     if (status.textContent !== text) status.textContent = text;
   } catch {
     pause = 10000; // our own server is away: the sign-in goes on without this page

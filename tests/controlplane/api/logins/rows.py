@@ -20,6 +20,7 @@ from tenants.vault import services as vault
 NOT_MINE = {404: "who asks did not start it"}
 NOT_A_PERSON = {**NOT_MINE, 403: "a login belongs to a person, and this key to none"}
 OVER = {**NOT_A_PERSON, 409: "it is over"}
+NO_TERMS = {404: "it is not theirs, or this provider's models have no terms"}
 
 ROWS: dict[tuple[str, str], dict[str, Any]] = {
     ("api-logins", "get"): {"least": "anybody"},
@@ -43,6 +44,12 @@ ROWS: dict[tuple[str, str], dict[str, Any]] = {
         "least": "anybody",
         "status": 204,
         "otherwise": NOT_A_PERSON,
+    },
+    ("api-connection-models", "get"): {"least": "anybody", "otherwise": NOT_MINE},
+    ("api-connection-models-accept", "post"): {
+        "least": "anybody",
+        "body": {"model": "sim-claude"},
+        "otherwise": {**NOT_A_PERSON, **NO_TERMS},
     },
 }
 

@@ -111,6 +111,21 @@ def test_a_secret_goes_nowhere_new_without_itself(home: Home, admin: Api) -> Non
     assert "sk-own" not in done.content.decode()
 
 
+def test_a_credentials_proxy_is_set_with_its_secret(home: Home, admin: Api) -> None:
+    path, way = f"{own(home)}/credentials", "http://proxy.example.com:3128"
+    made = admin("post", path, {"label": "two", "secret": CANARY, "proxy_url": way})
+    assert (made.status_code, made.json()["proxy_url"]) == (201, way), made.content
+    row, other = f"{path}/{made.json()['id']}", "http://other.example.com"
+    refused = admin("patch", row, {"proxy_url": other}, if_match='"1"')
+    assert (refused.status_code, error_of(refused)["code"]) == (400, "secret_needed_again")
+    assert error_of(refused)["param"] == "secret"
+    private = {"proxy_url": "http://10.0.0.1:3128", "secret": CANARY}
+    refused = admin("patch", row, private, if_match='"1"')
+    assert (refused.status_code, error_of(refused)["param"]) == (400, "proxy_url")
+    done = admin("patch", row, {"proxy_url": other, "secret": CANARY}, if_match='"1"')
+    assert (done.status_code, done.json()["proxy_url"]) == (200, other), done.content
+
+
 def test_no_secret_ever_comes_out(home: Home, admin: Api, as_staff: Api) -> None:
     forms = {
         CANARY,

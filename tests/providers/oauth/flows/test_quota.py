@@ -144,6 +144,8 @@ def test_claude_reads_every_window_also_new_ones_and_those_unused() -> None:
     assert found["seven_day"].percent_used == 0
     assert found["seven_day"].resets_at is None
     assert found["seven_day_tangerine"].covers == "family"
+    assert found["seven_day_tangerine"].models == "tangerine"
+    assert found["seven_day"].models == ""
 
 
 def test_google_says_what_is_left() -> None:
@@ -160,6 +162,13 @@ def test_google_says_what_is_left() -> None:
     assert found["a"].percent_used == pytest.approx(26)
     assert found["b"].percent_used == 100
     assert "c" not in found
+    assert (found["a"].covers, found["a"].models) == ("model", "a")
+
+
+def test_googles_groups_name_their_family() -> None:
+    bucket = {"bucketId": "g-5h", "window": "5h", "remainingFraction": 0.5}
+    found = read("google", {"groups": [{"displayName": "Gemini 3 Pro", "buckets": [bucket]}]})
+    assert (found["g-5h 5h"].covers, found["g-5h 5h"].models) == ("family", "Gemini 3 Pro")
 
 
 @pytest.mark.parametrize(

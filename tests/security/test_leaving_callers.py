@@ -274,6 +274,7 @@ def test_five_hundred_slow_readers(
     readers_do_not_fill_memory(fast_lane, endless, 500, 256, wait_until)
 
 
+@pytest.mark.parametrize("running", ["drf"], indirect=True)
 def test_slow_readers_of_the_other_lane(
     arena: Arena, endless: Endless, wait_until: WaitUntil
 ) -> None:

@@ -97,7 +97,7 @@ def probe(provider: Provider, *, credential: Credential | None = None) -> Verdic
 def _what_is_missing(provider: Provider) -> str:
     logins = [row for row in provider.credentials.all() if row.kind == Credential.Kind.OAUTH]
     if any(row.state in USABLE for row in logins):
-        return "Only logins of people and tenants are here, which serve them alone: test one by itself."
+        return "Only logins of people and tenants are here, which serve them alone: test one."
     return "There is no usable credential: store one, or switch one on."
 
 

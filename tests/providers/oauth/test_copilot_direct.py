@@ -11,7 +11,11 @@ import pytest
 
 from providers.catalog.model_services import add_model
 from providers.catalog.models import Provider
+from providers.catalog.services import change_registration
 from providers.credentials.models import Credential
+from providers.credentials.services import store_key
+from providers.health.models import Finding
+from providers.health.probe import probe
 from providers.oauth import quota
 from providers.oauth.flows.tokens import Tokens, unpacked
 from providers.oauth.model_terms import TermsUnanswered, accept, terms_of
@@ -213,3 +217,27 @@ def test_an_exchanged_token_without_an_exchange_is_refused(desk: Desk, copilot: 
     with pytest.raises(TermsUnanswered, match="403"):
         terms_of(credential)
     assert desk.simulator.rules() == ["integration_id"]
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "status", "finding"),
+    [("bearer_token", 200, Finding.WORKS), ("", 502, Finding.FORBIDDEN)],
+)
+def test_a_token_of_ones_own_needs_no_sign_in(
+    desk: Desk, copilot: Provider, auth_type: str, status: int, finding: Finding
+) -> None:
+    """Only where the registration says that it is one: else it is shown as an exchanged one."""
+    theirs = desk.sign_in(copilot, "direct")
+    token = ensure_fresh(theirs.pk).token
+    with scope.platform("tests"):
+        theirs.delete()
+        change_registration(copilot, auth_type=auth_type)
+        copilot.refresh_from_db()
+        store_key(provider=copilot, label="pasted", secret=token)
+        found = probe(copilot)
+    assert found.finding is finding, found.sentence
+    assert token.reveal() not in found.sentence
+    mine = key_of(desk.tenant)
+    with door() as gateway:
+        answer = gateway.call(mine, "/v1/chat/completions", "sim-gpt")
+    assert answer.status_code == status, answer.text

@@ -14,6 +14,7 @@ from tenants import scope
 from tenants.members.models import Tenant
 from tenants.quotas.errors import LedgerUnavailable, RateLimited, UnpricedModel
 from tenants.quotas.models import UsagePolicy
+from tenants.usage.at_once import AtOnce
 from tenants.usage.models import Posting
 from tenants.usage.outcome import Facts, Outcome, TargetFacts, marked_up
 from tests.tenants.usage.conftest import events, holds, off_loop, until, used
@@ -157,6 +158,7 @@ async def test_while_the_database_is_away_what_runs_is_remembered_and_nothing_ne
     def away(*_: Any) -> None:
         raise OperationalError("gone")
 
+    monkeypatch.setattr(AtOnce, "takes", lambda _: False)
     monkeypatch.setattr(group, "_execute", away)
     monkeypatch.setattr("tenants.usage.group._is_alive", lambda: False)
     with pytest.raises(LedgerUnavailable):
@@ -206,6 +208,7 @@ async def test_a_connection_that_breaks_around_the_commit_counts_nothing_twice(
             really(operations)
         raise OperationalError("server closed the connection unexpectedly")
 
+    monkeypatch.setattr(AtOnce, "takes", lambda _: False)
     monkeypatch.setattr("tenants.usage.group._is_alive", lambda: False)
     monkeypatch.setattr(group, "_execute", breaks)
     hold = await metering.begin("r-1", facts())

@@ -53,6 +53,13 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
             raise OperationalError("gone")
         really(self, operations)
 
+    at_once = groups.Group.write
+
+    def write(self: groups.Group, *arguments: Any) -> None:
+        if state.is_on:
+            raise OperationalError("gone")
+        at_once(self, *arguments)
+
     finds = writing.find_holds
 
     def find(hold_ids: Any) -> set[uuid.UUID]:
@@ -63,6 +70,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
     alive = groups._is_alive
     answers = journal._answers
     monkeypatch.setattr(groups.Group, "_execute", execute)
+    monkeypatch.setattr(groups.Group, "write", write)
     monkeypatch.setattr(writing, "find_holds", find)
     monkeypatch.setattr(groups, "_is_alive", lambda: not state.is_on and alive())
     monkeypatch.setattr(journal, "_answers", lambda: not state.is_on and answers())

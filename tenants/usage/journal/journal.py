@@ -26,6 +26,7 @@ from tenants.quotas.errors import LedgerUnavailable
 from tenants.usage.group import Begin, Group, Operation, Settle
 from tenants.usage.journal import file, records, replay
 from tenants.usage.journal.records import Begun, Ended, Line, Returned
+from tenants.usage.outcome import Held
 from tenants.vault.file_keys import FileKey, make_file_key
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,11 @@ class Journal:
         left: list[Settle] = []
         for one in operations:
             if isinstance(one, Settle):
-                line = _ended(one)
-                if line is None or not self._has_room(_ROOM_TO_END):
+                ended = _ended(one)
+                if ended is None or not self._has_room(_ROOM_TO_END):
                     left.append(one)
                 else:
-                    lines.append(line)
+                    lines.append(ended)
                 continue
             if was_tried and not one.extends:
                 # Were it committed, nobody would ever end it.
@@ -228,7 +229,7 @@ def _ended(settle: Settle) -> Ended | None:
     return line
 
 
-def _copy(begin: Begin) -> records.Held:
+def _copy(begin: Begin) -> Held:
     return msgspec.structs.replace(begin.held, takes=list(begin.held.takes))
 
 

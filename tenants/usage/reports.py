@@ -53,7 +53,7 @@ class Budget:
 def report(*, by: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
     """Figures by one dimension, the dearest first; days and hours in their order."""
     column = DIMENSIONS[by]
-    grain = "hour" if by == "hour" else "day"
+    grain = {"hour": "hour_sum", "day": "day_sum"}.get(by, "day")
     rows: QuerySet[Any, dict[str, Any]] = (
         Rollup.objects.filter(grain=grain, starts_at__gte=since, starts_at__lt=until)
         .values(column)
@@ -68,9 +68,9 @@ def report(*, by: str, since: datetime, until: datetime) -> list[dict[str, Any]]
 
 
 def totals(*, since: datetime, until: datetime) -> dict[str, int]:
-    found = Rollup.objects.filter(grain="day", starts_at__gte=since, starts_at__lt=until).aggregate(
-        **{name: Sum(name) for name in Rollup.FIGURES}
-    )
+    found = Rollup.objects.filter(
+        grain="day_sum", starts_at__gte=since, starts_at__lt=until
+    ).aggregate(**{name: Sum(name) for name in Rollup.FIGURES})
     return {name: found[name] or 0 for name in Rollup.FIGURES}
 
 

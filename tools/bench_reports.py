@@ -205,6 +205,7 @@ def questions() -> dict[str, Callable[[], Any]]:
     lately = now.strftime("%Y-%m")
     before = (now.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
     ledger = reverse("admin:tenants_usageevent_changelist")
+    spending = reverse("admin:tenants_usageevent_spending")
     found: dict[str, Callable[[], Any]] = {}
 
     def asks(name: str, path: str) -> None:
@@ -220,6 +221,9 @@ def questions() -> dict[str, Callable[[], Any]]:
         report = reverse("api-usage-report", args=[tenant.pk])
         for by in ("day", "model", "key", "hour"):
             asks(f"report of 30 days by {by}, {words} tenant", f"{report}?by={by}&since={month}")
+        errors = reverse("api-usage-errors", args=[tenant.pk])
+        asks(f"errors of 30 days, {words} tenant", f"{errors}?since={month}")
+        asks(f"console: spending, {words} tenant", f"{spending}?tenant={tenant.slug}")
         events = reverse("api-usage-events", args=[tenant.pk])
         asks(f"ledger by API, first page, {words} tenant", events)
         asks(f"budgets, {words} tenant", reverse("api-usage-budgets", args=[tenant.pk]))
@@ -228,6 +232,7 @@ def questions() -> dict[str, Callable[[], Any]]:
         asks(f"statement of this month, {words} tenant", f"{statement}?month={lately}")
         asks(f"statement of last month, {words} tenant", f"{statement}?month={before}")
     asks("console: ledger, every tenant", ledger)
+    asks("console: spending, every tenant", spending)
     asks("console: overview", reverse("admin:index"))
     return found
 

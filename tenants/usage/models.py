@@ -190,6 +190,12 @@ class UsageEvent(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "created_at"], name="usage_event_tenant_idx"),
+            # What went wrong how often is read from it alone; events that went well are not in it.
+            models.Index(
+                fields=["tenant", "created_at", "provider", "status", "error_code"],
+                condition=~Q(error_code=""),
+                name="usage_event_failed_idx",
+            ),
         ]
 
     def __str__(self) -> str:

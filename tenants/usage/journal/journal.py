@@ -189,10 +189,12 @@ class Journal:
         now = time.monotonic()
         if self._most_bytes and now - self._key_at >= _KEY_SECONDS:
             try:
+                # Better told now than when the database is away.
+                file.check_folder(self._folder)
                 self._key = make_file_key()
                 self._key_at = now
-            except GatewayError as error:
-                log.warning("There is no key for a usage journal: %s", error)
+            except (GatewayError, OSError) as error:
+                log.warning("Usage could not be kept in a journal now: %s", error)
                 self._key_at = now - _KEY_SECONDS + _REPLAY_AGAIN_SECONDS
         if self.is_away:
             if not self.is_back and _answers():

@@ -200,11 +200,10 @@ ASKED = {
 }
 
 
-def ask(gateway: Gateway, key: str, dialect: str = CHAT) -> httpx.Response:
+def ask(gateway: Gateway, key: str, dialect: str = CHAT, **headers: str) -> httpx.Response:
     path, body = ASKED[dialect]
-    return httpx.post(
-        gateway.url + path, json=body, headers={"Authorization": f"Bearer {key}"}, timeout=60
-    )
+    headers["Authorization"] = f"Bearer {key}"
+    return httpx.post(gateway.url + path, json=body, headers=headers, timeout=60)
 
 
 def outage(
@@ -227,6 +226,8 @@ def outage(
         assert refused.status_code == 503, dialect
         assert "limits cannot be counted" in json.dumps(refused.json()["error"])
         assert refused.headers["retry-after"]
+    repeated = ask(gateway, gateway.key, **{"Idempotency-Key": "once"})
+    assert repeated.status_code == 503
     cable.mend()
     back = time.monotonic()
     wait_until(lambda: ask(gateway, key).status_code == 200, seconds=60, what="normal")

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from controlplane.kit.json import dumps
-from providers.catalog.pricing import cost_of, priced_nanos
+from providers.catalog.pricing import cost_of, priced_nanos, version_of
 from providers.catalog.schema import Price
 from providers.files.errors import BadBatchFile
 from providers.protocols.canonical import Usage
@@ -163,6 +163,7 @@ class Bill(msgspec.Struct):
     nanos: int | None = 0
     charge_nanos: int | None = None
     answers: int = 0
+    price_version: str = ""
 
 
 class Bills:
@@ -203,7 +204,10 @@ class Bills:
         bill.answers += 1
         bill.usage = _sum(bill.usage, usage)
         tier = msgspec.structs.replace(usage, service_tier=BATCH_TIER)
-        cost = cost_of(tier, self._price_of(served))
+        price = self._price_of(served)
+        if price is not None:
+            bill.price_version = version_of(price)
+        cost = cost_of(tier, price)
         bill.nanos = None if cost is None or bill.nanos is None else bill.nanos + cost.nanos
         charge = priced_nanos(tier, self._agreed_of(bill.asked))
         if charge is not None:

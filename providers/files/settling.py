@@ -226,7 +226,7 @@ class _Agreed:
         return None if listed is None else msgspec.json.decode(listed.price, type=Price)
 
     def version_of(self, asked: str) -> str:
-        """Behind the slash, as with other requests: what the provider's price was is not noted."""
+        """Behind a slash, as the ledger names it."""
         listed = in_force(self._listed, asked, self._at)
         return "" if listed is None else f"/{listed.version}"
 
@@ -251,7 +251,7 @@ def _charge(
             charge_nanos=bill.charge_nanos,
             price_basis="unpriced" if bill.nanos is None else "price",
         )
-        facts = _facts(row, bill.served, agreed.version_of(bill.asked))
+        facts = _facts(row, bill.served, bill.price_version + agreed.version_of(bill.asked))
         charges.append(Charge(facts, outcome))
     if not charges:
         # It failed, or was cancelled before anything was answered.

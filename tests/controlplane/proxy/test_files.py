@@ -408,6 +408,7 @@ def test_a_batch_is_charged_when_it_is_done(gateway: Gateway, client: openai.Ope
         assert charged.key_id == chat.key_id
         assert charged.usage_source == UsageEvent.Source.REPORTED
         assert charged.cost_nanos is not None
+        assert charged.price_version == chat.price_version
         # Everybody knows now whose the files are that it made, also before anyone asked for it.
         (made,) = [one for one in caller.files.list() if one.purpose == "batch_output"]
         answers = caller.files.content(made.id).text.splitlines()
@@ -447,7 +448,7 @@ def test_a_batch_is_charged_by_the_price_agreed_when_it_was_made(
     (charged,) = [event for event in ledger(tenant) if event.trace_id == batch.id]
     assert charged.charge_nanos == 20_000 * (charged.input + charged.output) > 0
     assert charged.cost_nanos != charged.charge_nanos
-    assert re.fullmatch("/[0-9a-f]{16}", charged.price_version)
+    assert re.fullmatch("[0-9a-f]{16}/[0-9a-f]{16}", charged.price_version)
 
 
 def test_a_batch_without_answers_costs_nothing(gateway: Gateway, client: openai.OpenAI) -> None:

@@ -6,7 +6,6 @@ every call of one. The pipeline refuses to answer what came by neither (`check`)
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from providers.catalog.pricing import (
     cost_of,
     priced_nanos,
     units_nanos,
+    version_of,
 )
 from providers.catalog.schema import Price
 from providers.routing.table import CredentialRef, Target
@@ -344,8 +344,7 @@ def _rates(price: Price) -> _Rates:
         return int(amount.to_integral_value(ROUND_CEILING))
 
     found = _Rates(
-        # The same words make the same version, in every process and for ever.
-        hashlib.sha256(msgspec.json.encode(price, order="deterministic")).hexdigest()[:16],
+        version_of(price),
         # Dollars per million tokens are millions of thousandths of nano-dollars per token.
         dearest(given, 1_000_000),
         dearest(made, 1_000_000),

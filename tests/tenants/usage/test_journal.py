@@ -309,6 +309,23 @@ async def test_a_disk_that_takes_nothing_lets_nobody_in_and_loses_nothing(
     await off_loop(proven)
 
 
+async def test_a_folder_that_cannot_be_is_told_before_it_is_needed(
+    facts: MakeFacts,
+    start: Any,
+    outage: Outage,
+    settings: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    settings.USAGE_JOURNAL_FOLDER = str(tmp_path / "taken")
+    metering = await start()
+    await until(lambda: "could not be kept in a journal" in caplog.text)
+    outage.is_on = True
+    with pytest.raises(LedgerUnavailable):
+        await metering.begin("r", facts())
+
+
 async def test_the_file_says_nothing_to_a_stranger(
     facts: MakeFacts, start: Any, outage: Outage, folder: Path, tenant: Tenant
 ) -> None:

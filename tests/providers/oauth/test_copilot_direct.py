@@ -89,6 +89,32 @@ def test_a_request_shows_the_token_of_its_mode(
     assert desk.simulator.rules() == []
 
 
+@pytest.mark.parametrize(
+    ("protocol", "model", "path"),
+    [
+        ("anthropic-messages", "sim-claude", "/copilot/v1/messages"),
+        ("openai-responses", "sim-gpt", "/copilot/responses"),
+    ],
+)
+def test_models_are_asked_in_their_own_protocol(
+    desk: Desk, copilot: Provider, protocol: str, model: str, path: str
+) -> None:
+    with scope.platform("tests"):
+        copilot.models.all().delete()
+        add_model(provider=copilot, upstream_id=model, protocol=protocol)
+    made = desk.sign_in(copilot, "direct")
+    credential = Credential.objects.select_related("provider").get(pk=made.pk)
+    accept(credential, "sim-claude")
+    mine = key_of(desk.tenant, membership(desk))
+    with door() as gateway:
+        answer = gateway.call(mine, "/v1/chat/completions", model)
+    assert answer.status_code == 200, answer.text
+    [sent] = asked(desk, path)
+    assert sent["copilot-integration-id"] == "copilot-developer-cli"
+    assert sent["x-initiator"] == "user"
+    assert desk.simulator.rules() == []
+
+
 @pytest.mark.parametrize("way", ["device", "direct"])
 def test_each_mode_reads_and_accepts_terms_with_its_own_token(
     desk: Desk, copilot: Provider, way: str

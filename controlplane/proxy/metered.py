@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from controlplane.kit.errors import Fault, GatewayError
-from controlplane.proxy import own_key, passing
+from controlplane.proxy import own_key, passing, respond
 from controlplane.proxy.exchange import Answer, Exchange
 from controlplane.proxy.faults import fault_of
 from controlplane.proxy.own_limits import own_rules
@@ -403,8 +403,7 @@ def _outcome(
 
 
 def _with_ours(headers: list[tuple[bytes, bytes]], ours: list[Header]) -> list[tuple[bytes, bytes]]:
-    """Our limits are the caller's; the vendor's, of the same name, are ours alone."""
+    """Our limits are the caller's; the vendor's, by whatever name, are ours alone."""
     if not ours:
         return headers
-    names = {name for name, _ in ours}
-    return [*(pair for pair in headers if pair[0] not in names), *ours]
+    return [*(pair for pair in headers if not pair[0].startswith(respond.RATE_LIMITS)), *ours]

@@ -8,7 +8,7 @@ made and no longer names is taken away; applying twice changes nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -155,17 +155,13 @@ class _Work:
     def _policy(self, entry: PolicyEntry) -> None:
         name = entry.tenant or "platform"
         row = own_policy(self._tenant_id(entry.tenant))
-        wanted = {field: getattr(entry, field) for field in POLICY_FIELDS}
+        wanted = _said(entry, POLICY_FIELDS)
         before = _differing(row, wanted)
         if before:
             set_policy(row, **{field: wanted[field] for field in before})
             self.notes.step("change", "policy", name, before=before, after=wanted)
         routing = routing_policy.own_policy(self._tenant_id(entry.tenant))
-        said = {
-            field: value
-            for field in ROUTING_FIELDS
-            if (value := getattr(entry, field)) is not UNSET
-        }
+        said = _said(entry, ROUTING_FIELDS)
         before = _differing(routing, said)
         if before:
             routing_policy.set_policy(routing, **{field: said[field] for field in before})
@@ -288,6 +284,11 @@ class _Work:
                 self.notes.problem(sentence_of(error))
             except GatewayError as error:
                 self.notes.problem(error.message)
+
+
+def _said(entry: PolicyEntry, fields: Iterable[str]) -> dict[str, Any]:
+    found = {field: getattr(entry, field) for field in fields}
+    return {field: value for field, value in found.items() if value is not UNSET}
 
 
 def _differing(row: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:

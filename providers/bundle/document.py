@@ -144,12 +144,12 @@ class AliasEntry(_Sparse, frozen=True, kw_only=True):
 
 
 class PolicyEntry(_Sparse, frozen=True, kw_only=True):
-    """`tenant` empty = what holds for all. How requests are routed is set where it stands here."""
+    """`tenant` empty = what holds for all. What does not stand here stays as it is."""
 
     tenant: str = ""
-    force_model_prefix: bool | None = None
-    shows_prices: bool | None = None
-    allows_own_keys: bool | None = None
+    force_model_prefix: bool | UnsetType | None = UNSET
+    shows_prices: bool | UnsetType | None = UNSET
+    allows_own_keys: bool | UnsetType | None = UNSET
     strategy: str | UnsetType = UNSET
     allowed_strategies: list[str] | UnsetType | None = UNSET
     is_sticky: bool | UnsetType | None = UNSET

@@ -13,6 +13,7 @@ from providers.bundle.document import ProviderEntry
 from providers.bundle.text import UnreadableText
 from providers.catalog.loader import catalog
 from providers.catalog.models import Provider
+from providers.catalog.policy import own_policy, set_policy
 from providers.catalog.registrations import effective_of
 from providers.credentials.sources import secret_headers_of, secret_of
 from providers.imports import cliproxy
@@ -244,6 +245,7 @@ class TestApplied:
             assert "canary" not in event.after_json + event.before_json
 
     def test_into_a_tenant(self, tenant: Tenant) -> None:
+        set_policy(own_policy(tenant.pk), shows_prices=False)
         content = "groq: [{api-key: k}, {token-file: /etc/passwd}]\nforce-model-prefix: true"
         found = read(content, tenant=tenant.slug)
         done = apply(found.bundle, secrets=found.secrets)
@@ -253,6 +255,8 @@ class TestApplied:
             f"create credential {tenant.slug}:groq/cliproxy 1",
         ]
         assert "the operator's" in reasons(found)["groq/cliproxy 2"]
+        policy = own_policy(tenant.pk)
+        assert (policy.force_model_prefix, policy.shows_prices) == (True, False)
         assert Provider.objects.get().tenant_id == tenant.pk
 
     def test_another_address_later_brings_its_secret(self) -> None:

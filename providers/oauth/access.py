@@ -18,6 +18,7 @@ from typing import Any, Final
 from providers.access import usable
 from providers.catalog.models import Provider
 from providers.credentials.models import Credential
+from providers.oauth.errors import LoginClosed
 from providers.oauth.models import DeviceLogin
 from tenants import scope
 from tenants.access import Caller, Role, access_tenant, is_staff, role_in
@@ -138,6 +139,15 @@ def access_login_credential(caller: Caller, credential_id: Any) -> Credential:
 def is_own(caller: Caller, credential: Credential) -> bool:
     """Whether it was this very person who signed in."""
     return credential.owner_id is not None and credential.owner_id == caller.pk
+
+
+def connected_by(caller: Caller, login_id: Any) -> uuid.UUID:
+    """What a sign-in of the caller's own connected. Raises NotFound, LoginClosed."""
+    login = access_login(caller, login_id)
+    if login.credential_id is None:
+        raise LoginClosed("This sign-in connected nothing, or it was disconnected since.")
+    found: uuid.UUID = login.credential_id
+    return found
 
 
 def access_own_login_credential(caller: Caller, credential_id: Any) -> Credential:

@@ -16,7 +16,12 @@ from controlplane.kit import clock
 from providers.credentials import timeline
 from providers.credentials.models import Credential
 from providers.oauth import quota, services
-from providers.oauth.access import access_login_credential, person_of, scope_of
+from providers.oauth.access import (
+    access_login_credential,
+    connected_by,
+    person_of,
+    scope_of,
+)
 from providers.oauth.models import QuotaSnapshot
 from providers.oauth.quota_chart import Point
 from providers.oauth.states import next_action, shown_state
@@ -143,8 +148,24 @@ class DisconnectView(ControlView):
         responses={204: None},
     )
     def post(self, request: Request, connection_id: str) -> Response:
+        return self.disconnected(connection_id)
+
+    def disconnected(self, connection_id: object) -> Response:
         person_of(self.caller)
         row = access_login_credential(self.caller, connection_id)
         with scope_of(row):
             services.disconnect(row)
         return Response(status=204)
+
+
+@extend_schema(tags=["logins"])
+class DisconnectLoginView(DisconnectView):
+    @extend_schema(
+        operation_id="disconnect_login",
+        summary="Forget what a sign-in of one's own connected",
+        request=None,
+        responses={204: None},
+    )
+    def post(self, request: Request, login_id: str) -> Response:
+        person_of(self.caller)
+        return self.disconnected(connected_by(self.caller, login_id))

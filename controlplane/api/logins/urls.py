@@ -14,6 +14,11 @@ urlpatterns: list[URLPattern] = [
     path(_LOGIN, logins.LoginView.as_view(), name="api-login"),
     path(f"{_LOGIN}/cancel", logins.CancelLoginView.as_view(), name="api-login-cancel"),
     path(f"{_LOGIN}/confirm", logins.ConfirmLoginView.as_view(), name="api-login-confirm"),
+    path(
+        f"{_LOGIN}/disconnect",
+        connections.DisconnectLoginView.as_view(),
+        name="api-login-disconnect",
+    ),
     path(f"{_LOGIN}/code", logins.HandInCodeView.as_view(), name="api-login-code"),
     path("connections", connections.ConnectionsView.as_view(), name="api-connections"),
     path(_CONNECTION, connections.ConnectionView.as_view(), name="api-connection"),

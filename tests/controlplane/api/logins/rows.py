@@ -33,6 +33,7 @@ ROWS: dict[tuple[str, str], dict[str, Any]] = {
     ("api-login", "get"): {"least": "anybody", "otherwise": NOT_MINE},
     ("api-login-cancel", "post"): {"least": "anybody", "otherwise": NOT_A_PERSON},
     ("api-login-confirm", "post"): {"least": "anybody", "otherwise": OVER},
+    ("api-login-disconnect", "post"): {"least": "anybody", "status": 204, "otherwise": OVER},
     ("api-login-code", "post"): {
         "least": "anybody",
         "body": {"code": "a#b"},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from providers.catalog.models import Provider
 from providers.credentials.models import Credential
 from providers.oauth import quota
 from providers.oauth.models import DeviceLogin
@@ -92,6 +93,25 @@ def test_from_start_to_disconnect(desk: Desk, me: Api) -> None:
     assert "tid=" not in text
     assert me("post", f"/api/v1/connections/{connection['id']}/disconnect").status_code == 204
     assert not Credential.objects.exists()
+
+
+def test_a_sign_in_disconnects_what_it_connected(desk: Desk, me: Api) -> None:
+    desk.provider("github-copilot")
+    login = start(me, "github-copilot", "direct", tenant="acme")
+    path = f"/api/v1/logins/{login['id']}"
+    early = me("post", f"{path}/disconnect")
+    assert (early.status_code, error_of(early)["code"]) == (409, "login_closed")
+    row = latest()
+    with scope.platform("tests"):
+        Provider.objects.update(base_url=f"{desk.simulator.url}/copilot")
+    row.refresh_from_db()
+    desk.approve(row)
+    desk.poll(row)
+    assert me("post", f"{path}/confirm").json()["status"] == "completed"
+    assert me("post", f"{path}/disconnect").status_code == 204
+    assert not Credential.objects.exists()
+    again = me("post", f"{path}/disconnect")
+    assert (again.status_code, error_of(again)["code"]) == (409, "login_closed")
 
 
 def test_a_members_key_signs_in_for_its_member(desk: Desk) -> None:

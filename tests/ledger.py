@@ -9,6 +9,7 @@ from django.db import transaction
 
 from controlplane.kit import clock
 from tenants import scope
+from tenants.direct_sql import DirectSQL
 from tenants.members.models import Tenant
 from tenants.usage import writing
 from tenants.usage.outcome import Held, Outcome, TargetFacts
@@ -45,5 +46,5 @@ def spend(
         part = writing.Part(outcome, TargetFacts(provider="acme", model=model), ())
         entries += writing.entries_of(held, [part], "", settled)
     with scope.platform("tests"), transaction.atomic():
-        writing.append(entries)
+        writing.append(DirectSQL(), entries)
     roll_up()

@@ -107,7 +107,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--callers", type=int, nargs="*", default=[1, 16, 64])
     parser.add_argument("--requests", type=int, default=4_000)
-    parser.add_argument("--profile", action="store_true", help="where the time goes")
     options = parser.parse_args()
     state = tempfile.mkdtemp(prefix="pcp-bench-")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings.test")
@@ -117,12 +116,14 @@ def main() -> None:
         django.setup()
         from django.db import connection, connections
 
+        from controlplane.supervisor.gateway import collect_seldom
         from tenants.usage.metering import Metering
 
         if connection.vendor == "sqlite":
             connection.settings_dict["NAME"] = str(Path(state) / "bench.sqlite3")
             connections["default"].settings_dict["NAME"] = str(Path(state) / "bench.sqlite3")
         facts = furnish()
+        collect_seldom()
 
         async def run(callers: int) -> tuple[float, float, list[float]]:
             metering = Metering()

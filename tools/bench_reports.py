@@ -77,6 +77,25 @@ ROLLUPS: Final = """
     WHERE created_at >= now() - %(days)s * interval '1 day'
     GROUP BY tenant_id, date_trunc(%(grain)s, created_at, 'UTC'), key_id, provider, model_asked
 """
+SUMS: Final = """
+    INSERT INTO tenants_rollup (
+        id, created_at, tenant_id, grain, starts_at, provider, model, "group", requests, errors,
+        unknown, input_tokens, output_tokens, cost_nanos, charge_nanos, estimated_nanos,
+        last_sequence
+    )
+    SELECT gen_random_uuid(), now(), tenant_id, %(grain)s || '_sum',
+        date_trunc(%(grain)s, created_at, 'UTC'), '', '', '',
+        count(*), count(*) FILTER (WHERE status >= 400), 0, sum(input), sum(output),
+        sum(cost_nanos), sum(charge_nanos), 0, max(sequence)
+    FROM tenants_usageevent
+    WHERE created_at >= now() - %(days)s * interval '1 day'
+    GROUP BY tenant_id, date_trunc(%(grain)s, created_at, 'UTC')
+"""
+MARKS: Final = """
+    INSERT INTO tenants_rollupmark (id, created_at, tenant_id, sequence)
+    SELECT gen_random_uuid(), now(), tenant_id, max(sequence) FROM tenants_usageevent
+    GROUP BY tenant_id
+"""
 
 
 def main() -> int:
@@ -163,7 +182,9 @@ def fill(total: int) -> None:
             print(f"  {min(total, first + _BATCH - 1):,} events", file=sys.stderr, flush=True)
         # Hours are kept for 62 days, days for ever.
         for grain, days in (("day", DAYS + 1), ("hour", 62)):
-            cursor.execute(ROLLUPS, {"grain": grain, "days": days})
+            for added_up in (ROLLUPS, SUMS):
+                cursor.execute(added_up, {"grain": grain, "days": days})
+        cursor.execute(MARKS)
         cursor.execute("DROP TABLE bench_tenants")
         cursor.execute("VACUUM ANALYZE")
 
@@ -182,7 +203,9 @@ def questions() -> dict[str, Callable[[], Any]]:
     now = clock.now()
     month = (now - timedelta(days=30)).strftime("%Y-%m-%d")
     lately = now.strftime("%Y-%m")
+    before = (now.replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
     ledger = reverse("admin:tenants_usageevent_changelist")
+    spending = reverse("admin:tenants_usageevent_spending")
     found: dict[str, Callable[[], Any]] = {}
 
     def asks(name: str, path: str) -> None:
@@ -198,13 +221,18 @@ def questions() -> dict[str, Callable[[], Any]]:
         report = reverse("api-usage-report", args=[tenant.pk])
         for by in ("day", "model", "key", "hour"):
             asks(f"report of 30 days by {by}, {words} tenant", f"{report}?by={by}&since={month}")
+        errors = reverse("api-usage-errors", args=[tenant.pk])
+        asks(f"errors of 30 days, {words} tenant", f"{errors}?since={month}")
+        asks(f"console: spending, {words} tenant", f"{spending}?tenant={tenant.slug}")
         events = reverse("api-usage-events", args=[tenant.pk])
         asks(f"ledger by API, first page, {words} tenant", events)
         asks(f"budgets, {words} tenant", reverse("api-usage-budgets", args=[tenant.pk]))
         asks(f"console: ledger, {words} tenant", f"{ledger}?tenant={tenant.slug}")
         statement = reverse("api-usage-statement", args=[tenant.pk])
         asks(f"statement of this month, {words} tenant", f"{statement}?month={lately}")
+        asks(f"statement of last month, {words} tenant", f"{statement}?month={before}")
     asks("console: ledger, every tenant", ledger)
+    asks("console: spending, every tenant", spending)
     asks("console: overview", reverse("admin:index"))
     return found
 

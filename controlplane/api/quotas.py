@@ -117,7 +117,9 @@ class ListedPriceSerializer(StrictSerializer):
 
 
 class UsagePolicySerializer(serializers.Serializer[UsagePolicy]):
-    tenant_id = serializers.UUIDField()
+    tenant_id = serializers.UUIDField(
+        allow_null=True, help_text="null: of every tenant without a policy of its own."
+    )
     reservation = serializers.ChoiceField(UsagePolicy.Reservation.choices)
     durability = serializers.ChoiceField(UsagePolicy.Durability.choices)
     unpriced = serializers.ChoiceField(UsagePolicy.Unpriced.choices)
@@ -285,6 +287,40 @@ class UsagePolicyView(ControlView):
         if changes:
             with scope.tenant(tenant.id):
                 policy = change_policy(tenant=tenant, version=version, **changes)
+        return self.one(policy, UsagePolicySerializer)
+
+
+@extend_schema(tags=["limits"])
+class PlatformUsagePolicyView(ControlView):
+    queryset = UsagePolicy.objects.all()
+    permission_classes = (IsAuthenticated, IsPlatformStaff)
+
+    @extend_schema(
+        operation_id="read_platform_usage_policy",
+        summary="How tenants without a policy reserve and are charged (platform staff)",
+        responses=UsagePolicySerializer,
+        parameters=[ETAG],
+    )
+    def get(self, request: Request) -> Response:
+        with scope.platform("how the platform charges"):
+            return self.one(policy_of(None), UsagePolicySerializer)
+
+    @extend_schema(
+        operation_id="change_platform_usage_policy",
+        summary="Change it (platform staff)",
+        description="Its price list stands behind each tenant's own: a price that a tenant has for "
+        "a model goes first.",
+        request=UsagePolicyChangesSerializer,
+        responses=UsagePolicySerializer,
+        parameters=[IF_MATCH, ETAG],
+    )
+    def patch(self, request: Request) -> Response:
+        changes = self.validated(UsagePolicyChangesSerializer)
+        with scope.platform("how the platform charges"):
+            policy = policy_of(None)
+            version = seen_version(request, policy)
+            if changes:
+                policy = change_policy(tenant=None, version=version, **changes)
         return self.one(policy, UsagePolicySerializer)
 
 

@@ -84,6 +84,9 @@ version_1: list[URLPattern] = [
     path(f"{_TENANT}/limits", quotas.LimitsView.as_view(), name="api-limits"),
     path(f"{_TENANT}/limits/<row_id:limit_id>", quotas.LimitView.as_view(), name="api-limit"),
     path(f"{_TENANT}/usage-policy", quotas.UsagePolicyView.as_view(), name="api-usage-policy"),
+    path(
+        "usage-policy", quotas.PlatformUsagePolicyView.as_view(), name="api-platform-usage-policy"
+    ),
     path("limits", quotas.PlatformLimitsView.as_view(), name="api-platform-limits"),
     path(
         "limits/<row_id:platform_limit_id>",

@@ -6,7 +6,6 @@ every call of one. The pipeline refuses to answer what came by neither (`check`)
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Final
 import msgspec
 
 from controlplane.kit.errors import Fault, GatewayError
-from controlplane.proxy import own_key, passing
+from controlplane.proxy import own_key, passing, respond
 from controlplane.proxy.exchange import Answer, Exchange
 from controlplane.proxy.faults import fault_of
 from controlplane.proxy.own_limits import own_rules
@@ -29,6 +28,7 @@ from providers.catalog.pricing import (
     cost_of,
     priced_nanos,
     units_nanos,
+    version_of,
 )
 from providers.catalog.schema import Price
 from providers.routing.table import CredentialRef, Target
@@ -344,8 +344,7 @@ def _rates(price: Price) -> _Rates:
         return int(amount.to_integral_value(ROUND_CEILING))
 
     found = _Rates(
-        # The same words make the same version, in every process and for ever.
-        hashlib.sha256(msgspec.json.encode(price, order="deterministic")).hexdigest()[:16],
+        version_of(price),
         # Dollars per million tokens are millions of thousandths of nano-dollars per token.
         dearest(given, 1_000_000),
         dearest(made, 1_000_000),
@@ -404,8 +403,7 @@ def _outcome(
 
 
 def _with_ours(headers: list[tuple[bytes, bytes]], ours: list[Header]) -> list[tuple[bytes, bytes]]:
-    """Our limits are the caller's; the vendor's, of the same name, are ours alone."""
+    """Our limits are the caller's; the vendor's, by whatever name, are ours alone."""
     if not ours:
         return headers
-    names = {name for name, _ in ours}
-    return [*(pair for pair in headers if pair[0] not in names), *ours]
+    return [*(pair for pair in headers if not pair[0].startswith(respond.RATE_LIMITS)), *ours]

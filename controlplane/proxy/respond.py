@@ -14,6 +14,7 @@ _PASSED: Final = (
     "openai-processing-ms",
 )
 _PASSED_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
+RATE_LIMITS: Final = tuple(prefix.encode() for prefix in _PASSED_PREFIXES)
 
 
 def json_headers(request_id: str) -> list[tuple[bytes, bytes]]:

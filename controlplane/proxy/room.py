@@ -14,6 +14,7 @@ from controlplane.kit.json import JSONDict
 from controlplane.proxy.own_limits import own_rules
 from providers.routing.plan import Candidate
 from tenants import scope
+from tenants.direct_sql import DirectSQL
 from tenants.quotas.policy import (
     IN_NANOS,
     NEVER,
@@ -115,9 +116,12 @@ def asked(room: Room) -> Room:
     counting = Counting(settings.REDIS_URL)
     try:
         with scope.platform("what limits leave for an explained request"):
-            place = counting.current()
-            cache = counting.cache if place.is_cache else None
-            used = (cache or counting.database).used(sorted(keys))
+            sql = DirectSQL()
+            place = counting.current(sql)
+            if place.is_cache and counting.cache is not None:
+                used = counting.cache.used(sorted(keys))
+            else:
+                used = counting.database.used(sql, sorted(keys))
     except StoreAway:
         return room
     finally:

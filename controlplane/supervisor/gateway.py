@@ -93,12 +93,16 @@ def _bound(
 
 def _application() -> Any:
     application = import_string(settings.ASGI_APPLICATION)
-    # What is loaded by now stays. What a request makes goes by itself when it ends; looking for
-    # circles after every few of them was a fifth of what a long request costs.
+    collect_seldom()
+    return application
+
+
+def collect_seldom() -> None:
+    """What is loaded by now stays. What a request makes goes by itself when it ends; looking for
+    circles after every few of them was a fifth of what a long request costs."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECTED_AFTER, 10, 10)
-    return application
 
 
 def run_uvicorn(sock: socket.socket) -> None:

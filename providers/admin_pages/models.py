@@ -17,14 +17,16 @@ from django.utils.safestring import SafeString
 from controlplane.console.actions import Confirm, confirm_one
 from controlplane.console.form_pages import form_page
 from controlplane.console.forms import PageForm, Section
-from controlplane.console.pages import Page, detail_page
+from controlplane.console.pages import Page, detail_page, sentence
 from controlplane.kit.badges import Badge, Tone
+from controlplane.kit.errors import GatewayError
 from providers.admin_pages.belonging import back_to_provider, given_provider, provider_url
 from providers.admin_pages.fields import protocol_choices
 from providers.catalog import model_services as services
 from providers.catalog.loader import catalog
 from providers.catalog.models import ModelMapping, Provider, ProviderModel
 from providers.protocols import registry
+from providers.routing import expectations
 
 _YES_NO: Final = {"": None, "yes": True, "no": False}
 _AS_KNOWN: Final = (("", "As the catalog says"), ("yes", "Yes"), ("no", "No"))
@@ -230,8 +232,12 @@ class _Below(Page):
         if question is not None:
             return question
         provider, name = row.provider, str(row)
-        self.take_away(row)
-        messages.success(request, f"{name} is removed.")
+        try:
+            self.take_away(row)
+        except GatewayError as error:
+            messages.error(request, sentence(error))
+        else:
+            messages.success(request, f"{name} is removed.")
         return back_to_provider(provider, self.part)
 
     question: ClassVar[Confirm]
@@ -275,15 +281,18 @@ class ModelPage(_Below):
         return ModelForm(request.POST or None, provider=provider, row=row, initial=initial)
 
     def create(self, provider: Provider, form: Any) -> None:
-        services.add_model(provider=provider, **form.values())
+        with expectations.guarded():
+            services.add_model(provider=provider, **form.values())
 
     def change(self, row: Any, form: Any) -> None:
-        services.change_model(
-            row, expected_version=form.cleaned_data["seen_version"], **form.values()
-        )
+        with expectations.guarded():
+            services.change_model(
+                row, expected_version=form.cleaned_data["seen_version"], **form.values()
+            )
 
     def take_away(self, row: Any) -> None:
-        services.remove_model(row)
+        with expectations.guarded():
+            services.remove_model(row)
 
 
 @admin.register(ModelMapping)
@@ -307,18 +316,21 @@ class MappingPage(_Below):
 
     def create(self, provider: Provider, form: Any) -> None:
         data = form.cleaned_data
-        services.add_mapping(
-            provider, client_model=data["client_model"], upstream_model=data["upstream_model"]
-        )
+        with expectations.guarded():
+            services.add_mapping(
+                provider, client_model=data["client_model"], upstream_model=data["upstream_model"]
+            )
 
     def change(self, row: Any, form: Any) -> None:
         data = form.cleaned_data
-        services.change_mapping(
-            row,
-            expected_version=data["seen_version"],
-            client_model=data["client_model"],
-            upstream_model=data["upstream_model"],
-        )
+        with expectations.guarded():
+            services.change_mapping(
+                row,
+                expected_version=data["seen_version"],
+                client_model=data["client_model"],
+                upstream_model=data["upstream_model"],
+            )
 
     def take_away(self, row: Any) -> None:
-        services.remove_mapping(row)
+        with expectations.guarded():
+            services.remove_mapping(row)

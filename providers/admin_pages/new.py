@@ -19,6 +19,7 @@ from providers.catalog.models import SLUG, Provider
 from providers.catalog.schema import ProviderFile
 from providers.catalog.services import register
 from providers.credentials.services import add_credential
+from providers.routing import expectations
 
 ENDPOINT: Final = "endpoint_"
 
@@ -133,18 +134,19 @@ def register_from(form: NewProviderForm, data: dict[str, Any]) -> Provider:
         if name.startswith(ENDPOINT) and value
     }
     owner = data["owner"]
-    provider = register(
-        slug=data["slug"],
-        tenant_id=owner.pk if owner is not None else None,
-        catalog_id=form.file.id if form.file is not None else "",
-        name=data["name"],
-        protocol=data.get("protocol", ""),
-        base_url=data.get("base_url", ""),
-        auth_type=data.get("auth_type", ""),
-        endpoint=endpoint,
-    )
-    if data.get("secret"):
-        add_credential(provider=provider, label="default", secret=data["secret"])
+    with expectations.guarded():
+        provider = register(
+            slug=data["slug"],
+            tenant_id=owner.pk if owner is not None else None,
+            catalog_id=form.file.id if form.file is not None else "",
+            name=data["name"],
+            protocol=data.get("protocol", ""),
+            base_url=data.get("base_url", ""),
+            auth_type=data.get("auth_type", ""),
+            endpoint=endpoint,
+        )
+        if data.get("secret"):
+            add_credential(provider=provider, label="default", secret=data["secret"])
     return provider
 
 

@@ -14,6 +14,7 @@ from controlplane.console.forms import VersionedForm
 from controlplane.console.pages import Page, adopt, moment
 from providers.catalog.models import RegistryPolicy
 from providers.catalog.policy import EDITABLE, Policy, own_policy, set_policy
+from providers.routing import expectations
 
 _EVERYBODY: Final = "all tenants"
 _NOT_SAID: Final = ("unknown", "Not said here")
@@ -107,7 +108,8 @@ class RegistryPolicyPage(Page):
         row = own_policy(obj.tenant_id)
         version = data["seen_version"] if change else None
         values = {name: data[name] for name in EDITABLE}
-        adopt(obj, set_policy(row, expected_version=version, **values))
+        with expectations.guarded():
+            adopt(obj, set_policy(row, expected_version=version, **values))
 
 
 def _told(row: RegistryPolicy, name: str) -> str:

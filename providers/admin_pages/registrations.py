@@ -29,6 +29,7 @@ from providers.catalog.models import Provider
 from providers.health.models import Finding
 from providers.health.services import check_provider
 from providers.inventory.services import refresh_provider
+from providers.routing import expectations
 
 CUSTOM: Final = "custom"
 
@@ -322,7 +323,8 @@ class ProviderPage(Page):
             is_on = request.POST.get("to") == "on"
             chosen = [name for name in request.POST.getlist("model") if name.isprintable()][:1000]
             try:
-                count = changes.switch_models(provider, chosen, is_enabled=is_on)
+                with expectations.guarded():
+                    count = changes.switch_models(provider, chosen, is_enabled=is_on)
             except GatewayError as error:
                 messages.error(request, sentence(error))
             else:

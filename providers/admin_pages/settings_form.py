@@ -28,6 +28,7 @@ from providers.catalog.services import change_registration
 from providers.catalog.settings_shown import limits_of
 from providers.catalog.validators import FEATURES, LIMITS
 from providers.credentials.models import Credential
+from providers.routing import expectations
 
 _LIMIT: Final = "limit_"
 _FEATURE: Final = "feature_"
@@ -340,11 +341,12 @@ def save_settings(form: SettingsForm) -> bool:
     changes = form.changes()
     if not changes and headers is None:
         return False
-    change_registration(
-        form.provider,
-        expected_version=data["seen_version"],
-        secrets=form.secrets_again(),
-        secret_headers=headers,
-        **changes,
-    )
+    with expectations.guarded():
+        change_registration(
+            form.provider,
+            expected_version=data["seen_version"],
+            secrets=form.secrets_again(),
+            secret_headers=headers,
+            **changes,
+        )
     return True

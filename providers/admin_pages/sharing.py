@@ -10,6 +10,7 @@ from controlplane.console.forms import PageForm
 from controlplane.console.tenant_fields import TenantsField, tenant_slugs
 from providers.catalog.models import Provider
 from providers.catalog.services import share
+from providers.routing import expectations
 
 _NAMED = 30
 
@@ -44,7 +45,8 @@ def save_sharing(form: SharingForm) -> str:
     """In one sentence, what holds now."""
     data = form.cleaned_data
     with_all = data["with_whom"] == "all"
-    share(form.provider, with_all=with_all, tenants=data["tenants"])
+    with expectations.guarded():
+        share(form.provider, with_all=with_all, tenants=data["tenants"])
     if with_all:
         return "Every tenant may use it."
     names = ", ".join(tenant.slug for tenant in data["tenants"])

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from msgspec import UNSET
 
 from controlplane.kit.errors import GatewayError
 from providers.bundle import secrets as bundle_secrets
@@ -30,8 +31,10 @@ from providers.catalog.policy import own_policy, set_policy
 from providers.catalog.services import remove
 from providers.routing import aliases as alias_services
 from providers.routing import expectations
+from providers.routing import policy as routing_policy
 from providers.routing.aliases import PoolEntry
 from providers.routing.models import Alias
+from providers.routing.rules import EDITABLE as ROUTING_FIELDS
 from tenants import scope
 from tenants.audit.services import record
 from tenants.members.models import Tenant
@@ -150,14 +153,23 @@ class _Work:
             self.providers[self._slug_of(row.tenant_id), row.slug] = row
 
     def _policy(self, entry: PolicyEntry) -> None:
+        name = entry.tenant or "platform"
         row = own_policy(self._tenant_id(entry.tenant))
-        wanted = {name: getattr(entry, name) for name in POLICY_FIELDS}
-        before = {name: getattr(row, name) for name in wanted if getattr(row, name) != wanted[name]}
+        wanted = {field: getattr(entry, field) for field in POLICY_FIELDS}
+        before = _differing(row, wanted)
         if before:
-            set_policy(row, **{name: wanted[name] for name in before})
-            self.notes.step(
-                "change", "policy", entry.tenant or "platform", before=before, after=wanted
-            )
+            set_policy(row, **{field: wanted[field] for field in before})
+            self.notes.step("change", "policy", name, before=before, after=wanted)
+        routing = routing_policy.own_policy(self._tenant_id(entry.tenant))
+        said = {
+            field: value
+            for field in ROUTING_FIELDS
+            if (value := getattr(entry, field)) is not UNSET
+        }
+        before = _differing(routing, said)
+        if before:
+            routing_policy.set_policy(routing, **{field: said[field] for field in before})
+            self.notes.step("change", "routing policy", name, before=before, after=said)
 
     def _provider(self, entry: ProviderEntry) -> None:
         place = (entry.tenant, entry.slug)
@@ -276,6 +288,10 @@ class _Work:
                 self.notes.problem(sentence_of(error))
             except GatewayError as error:
                 self.notes.problem(error.message)
+
+
+def _differing(row: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: getattr(row, field) for field in wanted if getattr(row, field) != wanted[field]}
 
 
 def sentence_of(error: ValidationError) -> str:

@@ -54,6 +54,14 @@ class CredentialEntry(_Sparse, frozen=True, kw_only=True):
     weight: int = 1
 
 
+class ErrorRuleEntry(_Sparse, frozen=True, kw_only=True):
+    """What an error answer means. Empty status or text = any."""
+
+    action: Literal["stop", "continue", "cooldown"]
+    status: int = 0
+    contains: str = ""
+
+
 class ModelEntry(_Sparse, frozen=True, kw_only=True):
     """A row of a registration, whole: what is not written is as the catalog says."""
 
@@ -103,6 +111,8 @@ class ProviderEntry(_Sparse, frozen=True, kw_only=True):
     idle_timeout_seconds: float | UnsetType | None = UNSET
     total_timeout_seconds: float | UnsetType | None = UNSET
     fallback_notes: str | UnsetType = UNSET
+    # In their order; set whole.
+    error_rules: list[ErrorRuleEntry] | UnsetType = UNSET
     # Slugs of tenants, where not all may use it.
     shared_with: list[str] | UnsetType = UNSET
     # Names of headers whose values are secret: handed over beside the bundle.
@@ -134,12 +144,16 @@ class AliasEntry(_Sparse, frozen=True, kw_only=True):
 
 
 class PolicyEntry(_Sparse, frozen=True, kw_only=True):
-    """`tenant` empty = what holds for all."""
+    """`tenant` empty = what holds for all. How requests are routed is set where it stands here."""
 
     tenant: str = ""
     force_model_prefix: bool | None = None
     shows_prices: bool | None = None
     allows_own_keys: bool | None = None
+    strategy: str | UnsetType = UNSET
+    allowed_strategies: list[str] | UnsetType | None = UNSET
+    is_sticky: bool | UnsetType | None = UNSET
+    shows_route: bool | UnsetType | None = UNSET
 
 
 class Bundle(_Entry, frozen=True, kw_only=True):

@@ -15,12 +15,14 @@ from providers.bundle.document import (
     ProviderEntry,
     TargetEntry,
 )
+from providers.bundle.rules import entry_of
 from providers.catalog.model_services import MODEL_FIELDS
 from providers.catalog.models import Provider, ProviderModel, RegistryPolicy
 from providers.catalog.policy import EDITABLE as EDITABLE_POLICY
 from providers.catalog.services import EDITABLE
 from providers.credentials.models import Credential
-from providers.routing.models import Alias, AliasTarget
+from providers.routing.models import Alias, AliasTarget, RoutingPolicy
+from providers.routing.rules import EDITABLE as EDITABLE_ROUTING
 from tenants import scope
 from tenants.members.models import Tenant
 
@@ -36,7 +38,8 @@ def export(*, name: str = DEFAULT_NAME) -> Bundle:
         slugs[None] = ""
         providers = list(
             Provider.objects.order_by("slug").prefetch_related(
-                "shares", "models", "mappings", Prefetch("credentials", _without_secrets())
+                *("shares", "models", "mappings", "error_rules"),
+                Prefetch("credentials", _without_secrets()),
             )
         )
         aliases = list(
@@ -47,19 +50,18 @@ def export(*, name: str = DEFAULT_NAME) -> Bundle:
                 )
             )
         )
-        policies = list(RegistryPolicy.objects.all())
+        policies = {row.tenant_id: row for row in RegistryPolicy.objects.all()}
+        routing = {row.tenant_id: row for row in RoutingPolicy.objects.all()}
     own = {(row.tenant_id, row.slug) for row in providers}
     entries = [_provider(row, slugs) for row in providers]
     alias_entries = [_alias(row, slugs, own) for row in aliases]
     policy_entries = [
-        PolicyEntry(
-            tenant=slugs[row.tenant_id],
-            force_model_prefix=row.force_model_prefix,
-            shows_prices=row.shows_prices,
-            allows_own_keys=row.allows_own_keys,
+        PolicyEntry(tenant=slugs[owner], **said)
+        for owner in policies.keys() | routing.keys()
+        if (
+            said := _said(policies.get(owner), EDITABLE_POLICY)
+            | _said(routing.get(owner), EDITABLE_ROUTING)
         )
-        for row in policies
-        if any(getattr(row, name) is not None for name in EDITABLE_POLICY)
     ]
     named = {entry.tenant for entry in entries}
     named |= {entry.tenant for entry in alias_entries}
@@ -78,6 +80,11 @@ def export(*, name: str = DEFAULT_NAME) -> Bundle:
     )
 
 
+def _said(row: RegistryPolicy | RoutingPolicy | None, names: tuple[str, ...]) -> dict[str, Any]:
+    found = {name: getattr(row, name, None) for name in names}
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
 def _without_secrets() -> Any:
     return Credential.objects.defer("sealed").order_by("label")
 
@@ -92,6 +99,9 @@ def _provider(row: Provider, slugs: dict[Any, str]) -> ProviderEntry:
     shared_with = sorted(slugs[share.tenant_id] for share in row.shares.all())
     if shared_with:
         values["shared_with"] = shared_with
+    rules = [entry_of(rule) for rule in sorted(row.error_rules.all(), key=lambda one: one.position)]
+    if rules:
+        values["error_rules"] = rules
     return ProviderEntry(
         slug=row.slug,
         tenant=slugs[row.tenant_id],

@@ -11,7 +11,16 @@ from providers.errors import ProviderError
 
 Action = Literal["create", "change", "remove"]
 What = Literal[
-    "tenant", "policy", "registration", "sharing", "credential", "model", "mapping", "alias"
+    "tenant",
+    "policy",
+    "routing policy",
+    "registration",
+    "error rules",
+    "sharing",
+    "credential",
+    "model",
+    "mapping",
+    "alias",
 ]
 
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from msgspec import UNSET
 
 from controlplane.kit.secret import Secret
+from providers.bundle import rules
 from providers.bundle.document import ProviderEntry
 from providers.bundle.notes import Notes
 from providers.bundle.ownership import warnings_of_fields
@@ -22,6 +23,7 @@ from tenants.members.models import Tenant
 
 # Marked as a field is, although it is rows beside the registration.
 _SHARING: Final = "shared_with"
+_BESIDE: Final = {_SHARING, rules.FIELD}
 
 
 class Registrations:
@@ -38,6 +40,8 @@ class Registrations:
         """The registration as the entry wants it."""
         given = _given(entry)
         headers = self._secrets.headers.get((entry.tenant, entry.slug))
+        owner = row.owned_fields.get(rules.FIELD, "") if row is not None else ""
+        had_rules = bool(owner) and owner == self._bundle
         name = f"{entry.tenant}:{entry.slug}" if entry.tenant else entry.slug
         if row is None:
             row = register(
@@ -56,6 +60,7 @@ class Registrations:
             self._notes.step("create", "registration", name, after=after)
         else:
             self._change(entry, row, given, headers, name)
+        rules.settle(entry, row, name, self._notes, were_ours=had_rules)
         missing = sorted(set(entry.secret_headers) - set(row.sealed_header_names))
         if missing:
             self._notes.note(
@@ -77,7 +82,7 @@ class Registrations:
             field: owner for field, owner in row.owned_fields.items() if owner != self._bundle
         }
         if self._bundle:
-            for field in given:
+            for field in _marked(entry, given):
                 self._notes.refuse_others(
                     f"registration's {field}", others.get(field, ""), self._bundle
                 )
@@ -87,7 +92,7 @@ class Registrations:
             owned = {**others, **dict.fromkeys(_marked(entry, given), self._bundle)}
             # What the bundle once set and no longer names goes back to where it was.
             columns = {field.name: field for field in Provider._meta.concrete_fields}
-            for field in row.owned_fields.keys() - owned.keys() - {_SHARING}:
+            for field in row.owned_fields.keys() - owned.keys() - _BESIDE:
                 values[field] = columns[field].get_default()
         differs = {field: value for field, value in values.items() if getattr(row, field) != value}
         before = {field: getattr(row, field) for field in differs}
@@ -149,7 +154,8 @@ def _refuse_part_of_the_headers(row: Provider, headers: Mapping[str, Secret] | N
 
 
 def _marked(entry: ProviderEntry, given: Mapping[str, Any]) -> list[str]:
-    return [*given, *([] if entry.shared_with is UNSET else [_SHARING])]
+    beside = {_SHARING: entry.shared_with, rules.FIELD: entry.error_rules}
+    return [*given, *(field for field, value in beside.items() if value is not UNSET)]
 
 
 def _given(entry: ProviderEntry) -> dict[str, Any]:

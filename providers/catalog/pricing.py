@@ -13,6 +13,7 @@ and written) and then holds for the whole request. Which price was valid when is
 
 from __future__ import annotations
 
+import hashlib
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Final, Literal
@@ -71,6 +72,12 @@ def priced_nanos(usage: Usage | None, price: Price | None, units: Units = NO_UNI
         return None
     nanos = cost_nanos(usage if usage is not None else _NO_USAGE, price)
     return None if nanos is None else nanos + by_unit
+
+
+def version_of(price: Price) -> str:
+    """The same words make the same version, in every process and for ever."""
+    spelled = msgspec.json.encode(price, order="deterministic")
+    return hashlib.sha256(spelled).hexdigest()[:16]
 
 
 def has_units(price: Price) -> bool:

@@ -56,16 +56,17 @@ def references(
 ) -> tuple[CredentialRef, ...]:
     """In the order of resolution.py. A login at a registration of the platform belongs to the
     tenant for which somebody signed in: no other tenant's request gets to see it."""
+    rows = [row for row in provider.credentials.all() if _is_for(row, tenant_id, members)]
     found = []
-    for row in provider.credentials.all():
-        if row.state in UNUSABLE or not _is_for(row, tenant_id, members):
+    for row in rows:
+        if row.state in UNUSABLE:
             continue
         member = members[row.owner_id] if row.is_personal and row.owner_id is not None else None
         only_for = str(member) if member is not None else ""
         found.append(reference_of(provider, settings, row, only_for=only_for))
     return in_order(
         found,
-        is_held=is_held(provider, tenant_id, members),
+        is_held=bool(rows),
         variable=_variable(provider, settings),
         headers=_own_headers(provider, settings),
     )

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from controlplane.kit.json import dumps
-from providers.catalog.pricing import cost_of
+from providers.catalog.pricing import cost_of, priced_nanos, version_of
 from providers.catalog.schema import Price
 from providers.files.errors import BadBatchFile
 from providers.protocols.canonical import Usage
@@ -154,23 +154,35 @@ def read(text: str) -> list[Work]:
 
 
 class Bill(msgspec.Struct):
-    """What the answers of one model used, and what that costs: None = its price is not known."""
+    """What the answers of one model used, and what that costs: None = its price is not known.
+    `charge_nanos` is that at the price agreed with the tenant; None = none is."""
 
     served: str
     asked: str
     usage: Usage
     nanos: int | None = 0
+    charge_nanos: int | None = None
     answers: int = 0
+    price_version: str = ""
 
 
 class Bills:
     """Adds up the answers of a batch, one bill per model. Each answer is priced by itself, for
     prices have tiers, and at the price of a batch where the catalog has one. A line that cannot be
-    read used nothing that anybody could know."""
+    read used nothing that anybody could know.
 
-    def __init__(self, work: list[Work], price_of: Callable[[str], Price | None]) -> None:
+    `price_of` is asked with the vendor's name of a model, `agreed_of` with the one that the tenant
+    asked for."""
+
+    def __init__(
+        self,
+        work: list[Work],
+        price_of: Callable[[str], Price | None],
+        agreed_of: Callable[[str], Price | None],
+    ) -> None:
         self._work = work
         self._price_of = price_of
+        self._agreed_of = agreed_of
         self._bills: dict[str, Bill] = {}
 
     def see(self, line: bytes) -> None:
@@ -192,8 +204,14 @@ class Bills:
         bill.answers += 1
         bill.usage = _sum(bill.usage, usage)
         tier = msgspec.structs.replace(usage, service_tier=BATCH_TIER)
-        cost = cost_of(tier, self._price_of(served))
+        price = self._price_of(served)
+        if price is not None:
+            bill.price_version = version_of(price)
+        cost = cost_of(tier, price)
         bill.nanos = None if cost is None or bill.nanos is None else bill.nanos + cost.nanos
+        charge = priced_nanos(tier, self._agreed_of(bill.asked))
+        if charge is not None:
+            bill.charge_nanos = (bill.charge_nanos or 0) + charge
 
     def all(self) -> list[Bill]:
         return list(self._bills.values())

@@ -34,6 +34,8 @@ from providers.signing.outbound import Outbound
 from providers.upstream.client import UpstreamClient, UpstreamResponse
 from providers.upstream.pool import ClientPool
 from tenants import scope
+from tenants.quotas.price_lists import in_force
+from tenants.quotas.snapshot import LimitSnapshot
 from tenants.usage.afterwards import Charge, charge_afterwards
 from tenants.usage.outcome import Held, Outcome, TargetFacts
 
@@ -78,12 +80,13 @@ def _look(row: VendorObject, now: datetime) -> None:
     if place is None or is_too_late:
         _charge_unknown(row, work, now)
         return
-    shown, bills = asyncio.run(_ask(place, row.upstream_id, work))
+    agreed = _Agreed(row)
+    shown, bills = asyncio.run(_ask(place, row.upstream_id, work, agreed))
     seen(tenant_id=row.tenant_id, row_id=row.pk, shown=shown, now=now)
     if bills is None:
         _later(row, now)
         return
-    _charge(row, work, bills, now)
+    _charge(row, work, bills, agreed, now)
 
 
 def _later(row: VendorObject, now: datetime) -> None:
@@ -133,7 +136,7 @@ def _targets(table: RouteTable, provider_id: str) -> list[Target]:
 
 
 async def _ask(
-    place: _Place, upstream_id: str, work: list[Work]
+    place: _Place, upstream_id: str, work: list[Work], agreed: _Agreed
 ) -> tuple[JSONDict, list[Bill] | None]:
     """The batch as it is, and its bills where it is over. Raises ProviderError."""
     clients = ClientPool(
@@ -155,7 +158,7 @@ async def _ask(
             answer.close()
         if shown.get("status") not in _ENDED:
             return shown, None
-        bills = Bills(work, lambda served: _price_of(place, served))
+        bills = Bills(work, lambda served: _price_of(place, served), agreed.price_of)
         if is_id(shown.get("output_file_id")):
             path = f"/files/{shown['output_file_id']}/content"
             async for line in _lines(await _get(client, credentials, place, path)):
@@ -208,7 +211,29 @@ def _price_of(place: _Place, served: str) -> Price | None:
 # --- charging -------------------------------------------------------------------------------------
 
 
-def _charge(row: VendorObject, work: list[Work], bills: list[Bill], now: datetime) -> None:
+class _Agreed:
+    """What the tenant's price list, and the platform's behind it, say of the moment at which the
+    batch was made."""
+
+    def __init__(self, row: VendorObject) -> None:
+        limits = LimitSnapshot()
+        limits.reload()
+        self._listed = limits.policy(row.tenant_id).price_list
+        self._at = row.created_at.timestamp()
+
+    def price_of(self, asked: str) -> Price | None:
+        listed = in_force(self._listed, asked, self._at)
+        return None if listed is None else msgspec.json.decode(listed.price, type=Price)
+
+    def version_of(self, asked: str) -> str:
+        """Behind a slash, as the ledger names it."""
+        listed = in_force(self._listed, asked, self._at)
+        return "" if listed is None else f"/{listed.version}"
+
+
+def _charge(
+    row: VendorObject, work: list[Work], bills: list[Bill], agreed: _Agreed, now: datetime
+) -> None:
     charges = []
     for bill in bills:
         usage = bill.usage
@@ -223,9 +248,11 @@ def _charge(row: VendorObject, work: list[Work], bills: list[Bill], now: datetim
             image_input=usage.image_input,
             image_output=usage.image_output,
             cost_nanos=bill.nanos,
+            charge_nanos=bill.charge_nanos,
             price_basis="unpriced" if bill.nanos is None else "price",
         )
-        charges.append(Charge(_facts(row, bill.served), outcome))
+        facts = _facts(row, bill.served, bill.price_version + agreed.version_of(bill.asked))
+        charges.append(Charge(facts, outcome))
     if not charges:
         # It failed, or was cancelled before anything was answered.
         outcome = Outcome(input=0, output=0, cost_nanos=0)
@@ -239,12 +266,13 @@ def _charge_unknown(row: VendorObject, work: list[Work], now: datetime) -> None:
     _write(row, work, [Charge(_facts(row, work[0].served if work else ""), outcome)], now)
 
 
-def _facts(row: VendorObject, served: str) -> TargetFacts:
+def _facts(row: VendorObject, served: str, price_version: str = "") -> TargetFacts:
     return TargetFacts(
         provider=row.provider_slug,
         model=served,
         credential_id=str(row.credential_id or ""),
         upstream_protocol=_CLIENT_PROTOCOL,
+        price_version=price_version,
     )
 
 

@@ -32,6 +32,7 @@ from providers.errors import (
 )
 from providers.health.models import FINE, Finding
 from providers.health.questions import Call, Question, Questions, questions_for
+from providers.oauth.refresh import USABLE
 from providers.protocols import registry
 from providers.protocols.canonical import Failed
 from providers.upstream.client import Timeouts, UpstreamClient
@@ -79,9 +80,7 @@ def probe(provider: Provider, *, credential: Credential | None = None) -> Verdic
         return Verdict(Finding.MISCONFIGURED, _line(error.message or str(error)))
     key = questions.key
     if questions.needs_credential and key is None:
-        return Verdict(
-            Finding.NO_CREDENTIAL, "There is no usable credential: store one, or switch one on."
-        )
+        return Verdict(Finding.NO_CREDENTIAL, _what_is_missing(provider))
     began = time.monotonic()
     verdict = asyncio.run(_ask(provider, questions))
     elapsed = round((time.monotonic() - began) * 1000)
@@ -94,6 +93,13 @@ def probe(provider: Provider, *, credential: Credential | None = None) -> Verdic
         elapsed if verdict.finding is not Finding.MISCONFIGURED else None,
         verdict.models,
     )
+
+
+def _what_is_missing(provider: Provider) -> str:
+    logins = [row for row in provider.credentials.all() if row.kind == Credential.Kind.OAUTH]
+    if any(row.state in USABLE for row in logins):
+        return "Only logins of people and tenants are here, which serve them alone: test one."
+    return "There is no usable credential: store one, or switch one on."
 
 
 async def _ask(provider: Provider, questions: Questions) -> Verdict:

@@ -30,7 +30,8 @@ class LoginSettingsForm(VersionedForm):
             "catalog_id": "A provider of the catalog, such as github-copilot.",
             "provider": "Or one registration of the platform that is not in the catalog.",
             "is_on": "Read what the vendor says about it first: it is shown before each login.",
-            "sharing": "Whether administrators of a tenant may sign in for all of it.",
+            "sharing": "Whether administrators may sign in for all of their tenant, and staff for "
+            "every tenant.",
             "permission": "Where and when the vendor permitted more than one person's use.",
             "overrides": 'What differs from the catalog: {"device": {"client_id": "…"}}.',
         }

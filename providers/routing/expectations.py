@@ -30,6 +30,7 @@ from typing import Final
 import msgspec
 import yaml
 from django.conf import settings
+from django.db import transaction
 
 from controlplane.kit.errors import FaultKind
 from providers.errors import ProviderError
@@ -147,6 +148,16 @@ def at_the_end() -> Iterator[None]:
     finally:
         _is_held_back.reset(token)
     guard()
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Around a change whose own action knows nothing of routes: all of it or nothing."""
+    if not settings.ROUTING_TESTS_FILE:
+        yield
+        return
+    with transaction.atomic(), at_the_end():
+        yield
 
 
 def _table(slug: str) -> RouteTable | None:

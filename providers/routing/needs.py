@@ -89,6 +89,13 @@ _PART_BITS: Final[dict[str, int]] = {
     "video_url": VIDEO,
     "input_video": VIDEO,
 }
+# The members that say something of each: most requests have none of them, and looking for one after
+# the other cost more than all the rest.
+_GENERATION: Final = frozenset({"generationConfig", "generation_config"})
+_OF_STRUCTURE: Final = _GENERATION | {"response_format", "text", "output_config", "output_format"}
+_OF_REASONING: Final = _GENERATION | {"reasoning_effort", "reasoning", "thinking"}
+_OF_OUTPUT: Final = _GENERATION | {"max_completion_tokens", "max_output_tokens", "max_tokens"}
+_OF_SESSION: Final = frozenset({"prompt_cache_key", "session_id", "conversation", "metadata"})
 _EMPTY_OBJECT: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -97,10 +104,13 @@ def needs_of(body: Members, *, is_streaming: bool, session: str = "") -> Needs:
     bits = STREAMING if is_streaming else 0
     if body.says("tools") or body.says("functions"):
         bits |= FUNCTIONS
-    generation = _object(body, "generationConfig") or _object(body, "generation_config")
-    if _wants_structure(body, generation):
+    names = body.raws()
+    generation = _EMPTY_OBJECT
+    if not _GENERATION.isdisjoint(names):
+        generation = _object(body, "generationConfig") or _object(body, "generation_config")
+    if not _OF_STRUCTURE.isdisjoint(names) and _wants_structure(body, generation):
         bits |= STRUCTURED_OUTPUT
-    if _wants_reasoning(body, generation):
+    if not _OF_REASONING.isdisjoint(names) and _wants_reasoning(body, generation):
         bits |= REASONING
     # A plain text holds no media, whatever it says.
     has_media = any(_MEDIA_WORDS.search(text) for text, _ in body.parts())
@@ -114,7 +124,7 @@ def needs_of(body: Members, *, is_streaming: bool, session: str = "") -> Needs:
         # Media are many bytes and few tokens: then the size says nothing.
         fewest_tokens=0 if has_media else size // MOST_BYTES_PER_TOKEN,
         most_tokens=0 if has_media else size // FEWEST_BYTES_PER_TOKEN,
-        max_output=_max_output(body, generation),
+        max_output=0 if _OF_OUTPUT.isdisjoint(names) else _max_output(body, generation),
         size=size,
         images=images,
         session=session or _session(body, size),
@@ -220,6 +230,11 @@ def _mime_bit(mime: object) -> int:
 
 
 def _session(body: Members, size: int) -> str:
+    named = "" if _OF_SESSION.isdisjoint(body.raws()) else _named_session(body)
+    return named or ("" if size < WORTH_CACHING_BYTES else _beginning(body))
+
+
+def _named_session(body: Members) -> str:
     for name in ("prompt_cache_key", "session_id"):
         found = _value(body, name)
         if isinstance(found, str) and found:
@@ -234,7 +249,7 @@ def _session(body: Members, size: int) -> str:
         found = metadata.get(name)
         if isinstance(found, str) and found:
             return found
-    return "" if size < WORTH_CACHING_BYTES else _beginning(body)
+    return ""
 
 
 def _beginning(body: Members) -> str:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from django.db import connection, transaction
-
 from tenants import scope
 from tenants.direct_sql import DirectSQL
 from tenants.quotas.policy import MOST, Decision, Take, decide
@@ -42,16 +40,17 @@ class DatabaseStore:
     def __init__(self) -> None:
         self._made: set[str] = set()
 
-    def prepare(self, requests: Iterable[Sequence[Take]]) -> None:
+    def prepare(self, sql: DirectSQL, requests: Iterable[Sequence[Take]]) -> None:
         """Before the transaction: makes missing counters, so that each can be locked. In one
         statement per counter, in order, so that no two processes wait for each other."""
         self._make(
+            sql,
             {
                 take.key: take.ends_at
                 for takes in requests
                 for take in takes
                 if take.key not in self._made
-            }
+            },
         )
 
     def forget(self) -> None:
@@ -59,13 +58,12 @@ class DatabaseStore:
         missing."""
         self._made.clear()
 
-    def take(self, requests: Sequence[Sequence[Take]]) -> list[Decision]:
-        return self.move((), requests)
+    def settle(self, sql: DirectSQL, changes: Sequence[Change]) -> None:
+        self.move(sql, changes, ())
 
-    def settle(self, changes: Sequence[Change]) -> None:
-        self.move(changes, ())
-
-    def move(self, changes: Sequence[Change], requests: Sequence[Sequence[Take]]) -> list[Decision]:
+    def move(
+        self, sql: DirectSQL, changes: Sequence[Change], requests: Sequence[Sequence[Take]]
+    ) -> list[Decision]:
         """Settles, then decides: one statement reads and locks, one writes. Raises LostRace."""
         settled: dict[str, int] = {}
         reserved: dict[str, int] = {}
@@ -73,13 +71,12 @@ class DatabaseStore:
             key = change.key
             settled[key] = settled.get(key, 0) + change.settled
             reserved[key] = reserved.get(key, 0) - change.reserved
-        self._make({one.key: one.ends_at for one in changes if one.key not in self._made})
+        self._make(sql, {one.key: one.ends_at for one in changes if one.key not in self._made})
         decisions: list[Decision] = []
         # The cap each counter must stay within. A rolling window's cap is shared by several
         # counters, whose locks are ours.
         caps: dict[str, int] = {}
         gains: set[str] = set()
-        sql = DirectSQL()
         used: dict[str, int] = {}
         wanted = {key for takes in requests for take in takes for key in take.reads}
         if wanted or (sql.is_postgresql and settled):
@@ -116,14 +113,14 @@ class DatabaseStore:
             self.forget()
             raise LostRace(f"{len(rows) - moved} counters did not move.")
 
-    def used(self, keys: Sequence[str]) -> Mapping[str, int]:
-        return dict(DirectSQL().rows_of(_READ, sorted(set(keys)))) if keys else {}
+    def used(self, sql: DirectSQL, keys: Sequence[str]) -> Mapping[str, int]:
+        return dict(sql.rows_of(_READ, sorted(set(keys)))) if keys else {}
 
-    def _make(self, missing: Mapping[str, int]) -> None:
+    def _make(self, sql: DirectSQL, missing: Mapping[str, int]) -> None:
         if not missing:
             return
-        with connection.cursor() as cursor:
-            cursor.executemany(_MAKE, sorted(missing.items()))
+        for counter in sorted(missing.items()):
+            sql.change(_MAKE, counter)
         if len(self._made) > 100_000:
             self._made.clear()
         self._made.update(missing)
@@ -138,14 +135,17 @@ class TransactionalDatabaseStore:
 
     def take(self, requests: Sequence[Sequence[Take]]) -> list[Decision]:
         with scope.platform("counters"):
-            self._store.prepare(requests)
-            with transaction.atomic():
-                return self._store.take(requests)
+            sql = DirectSQL()
+            self._store.prepare(sql, requests)
+            with sql.transaction():
+                return self._store.move(sql, (), requests)
 
     def settle(self, changes: Sequence[Change]) -> None:
-        with scope.platform("counters"), transaction.atomic():
-            self._store.settle(changes)
+        with scope.platform("counters"):
+            sql = DirectSQL()
+            with sql.transaction():
+                self._store.settle(sql, changes)
 
     def used(self, keys: Sequence[str]) -> Mapping[str, int]:
         with scope.platform("counters"):
-            return self._store.used(keys)
+            return self._store.used(DirectSQL(), keys)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Cast, Coalesce
 
 from controlplane.kit.badges import StateChoices, Tone
 from controlplane.kit.models import Versioned
@@ -181,7 +182,9 @@ class CounterState(models.Model):
 
 
 class UsagePolicy(TenantOwned, Versioned):
-    """How a tenant's requests reserve and are charged. No row = the defaults below."""
+    """How a tenant's requests reserve and are charged. tenant None = those of every tenant without
+    a policy of its own, and with the price list that stands behind each tenant's own list. No row =
+    the defaults below."""
 
     class Reservation(models.TextChoices):
         STRICT = "strict", "The most a request may cost"
@@ -198,6 +201,9 @@ class UsagePolicy(TenantOwned, Versioned):
 
     MOST_MARK_UP: ClassVar[int] = 100_000
 
+    tenant = models.ForeignKey(  # type: ignore[assignment]  # wider than the base: may be None
+        "tenants.Tenant", on_delete=models.CASCADE, null=True, blank=True, related_name="+"
+    )
     reservation = models.CharField(max_length=8, choices=Reservation, default=Reservation.STRICT)
     durability = models.CharField(max_length=8, choices=Durability, default=Durability.STRICT)
     unpriced = models.CharField(
@@ -219,10 +225,16 @@ class UsagePolicy(TenantOwned, Versioned):
         verbose_name_plural = "usage policies"
         constraints = [
             models.UniqueConstraint(fields=["tenant"], name="usage_policy_one_each"),
+            models.UniqueConstraint(
+                # NULLs are never equal in an index.
+                Coalesce(Cast("tenant", models.CharField(max_length=36)), models.Value("")),
+                condition=Q(tenant=None),
+                name="usage_policy_one_for_all",
+            ),
             models.CheckConstraint(
                 condition=Q(mark_up__gte=-10_000), name="usage_policy_never_pays_out"
             ),
         ]
 
     def __str__(self) -> str:
-        return f"usage policy of {self.tenant_id}"
+        return f"usage policy of {self.tenant_id or 'everybody else'}"

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 
 from controlplane.kit import clock
+from tenants import scope
 from tenants.audit.services import record
 from tenants.errors import StaleVersion, StateConflict
 from tenants.keys.lookup import TokenKind
@@ -23,7 +24,8 @@ from tenants.quotas.policy import EACH, WITHOUT_PERIOD, Kind, Period, Scope, Win
 from tenants.revisions.services import bump
 
 EDITABLE: Final = ("amount", "mode")
-POLICY_FIELDS: Final = ("reservation", "durability", "unpriced", "mark_up", "price_list")
+COMMON_FIELDS: Final = ("reservation", "durability", "unpriced", "mark_up")
+POLICY_FIELDS: Final = (*COMMON_FIELDS, "price_list")
 
 
 @transaction.atomic
@@ -93,9 +95,10 @@ def remove_limit(*, limit: Limit, version: int) -> None:
 
 @transaction.atomic
 def change_policy(
-    *, tenant: Tenant, version: int, now: datetime | None = None, **changes: Any
+    *, tenant: Tenant | None, version: int, now: datetime | None = None, **changes: Any
 ) -> UsagePolicy:
-    """Sets any of POLICY_FIELDS. The defaults, where none was set yet, are version 1."""
+    """Sets any of POLICY_FIELDS; None = of everybody without a policy, in the platform's scope.
+    The defaults, where none was set yet, are version 1."""
     unknown = set(changes) - set(POLICY_FIELDS)
     if unknown:
         raise TypeError(f"A usage policy has no {', '.join(sorted(unknown))}.")
@@ -124,7 +127,7 @@ def change_policy(
             raise StaleVersion("Somebody else changed this policy meanwhile: read it again.")
         current.refresh_from_db()
     record(
-        tenant_id=tenant.id,
+        tenant_id=None if tenant is None else tenant.id,
         action="usage_policy.changed",
         target=current,
         before=before,
@@ -134,10 +137,16 @@ def change_policy(
     return current
 
 
-def policy_of(tenant: Tenant) -> UsagePolicy:
-    """The tenant's policy; the defaults, unsaved, where it has set none."""
+def policy_of(tenant: Tenant | None) -> UsagePolicy:
+    """The tenant's policy; everybody's, unsaved and without its price list, where it has none."""
     found: UsagePolicy | None = UsagePolicy.objects.filter(tenant=tenant).first()
-    return found if found is not None else UsagePolicy(tenant=tenant)
+    if found is not None:
+        return found
+    if tenant is None:
+        return UsagePolicy()
+    with scope.platform("how the platform charges"):
+        common = policy_of(None)
+    return UsagePolicy(tenant=tenant, **{name: getattr(common, name) for name in COMMON_FIELDS})
 
 
 def _validate(limit: Limit) -> None:

@@ -27,6 +27,7 @@ class Policy:
     is_strict: bool = True
     refuses_unpriced: bool = False
     mark_up: int = 0
+    # The tenant's own prices, and behind them those that hold for everybody.
     price_list: tuple[ListedPrice, ...] = ()
 
 
@@ -40,6 +41,8 @@ class LimitSnapshot:
         self._reloading = threading.Lock()
         self._rules: dict[tuple[uuid.UUID | None, Scope, str], list[Rule]] = {}
         self._policies: dict[uuid.UUID, Policy] = {}
+        # Of tenants without one.
+        self._common = DEFAULT_POLICY
         self._early: dict[tuple[object, ...], tuple[Bound, ...]] = {}
         self._late: dict[tuple[object, ...], tuple[Bound, ...]] = {}
 
@@ -56,25 +59,26 @@ class LimitSnapshot:
             for limit in Limit.objects.order_by("id"):
                 rule = rule_of(limit, zones[limit.tenant_id] if limit.tenant_id else "UTC")
                 rules[limit.tenant_id, rule.scope, rule.scope_value].append(rule)
-            policies = {
-                policy.tenant_id: Policy(
-                    reservation=policy.reservation,
-                    is_strict=policy.durability == UsagePolicy.Durability.STRICT,
-                    refuses_unpriced=policy.unpriced == UsagePolicy.Unpriced.REFUSE,
-                    mark_up=policy.mark_up,
-                    price_list=price_lists.read(policy.price_list),
-                )
-                for policy in UsagePolicy.objects.all()
+            rows: dict[uuid.UUID | None, UsagePolicy] = {
+                policy.tenant_id: policy for policy in UsagePolicy.objects.all()
             }
+        common = rows.get(None)
+        listed = price_lists.read(common.price_list) if common is not None else ()
         # What is remembered goes first: a reader in between finds the old rules or the new ones.
-        self._rules, self._policies = dict(rules), policies
+        self._rules = dict(rules)
+        self._common = DEFAULT_POLICY if common is None else _policy(common, listed)
+        self._policies = {
+            tenant_id: _policy(row, price_lists.read(row.price_list) + listed)
+            for tenant_id, row in rows.items()
+            if tenant_id is not None
+        }
         self._early, self._late = {}, {}
 
     def confirm(self, as_of: float) -> None:
         """Limits have no date: they hold until somebody says otherwise."""
 
     def policy(self, tenant_id: uuid.UUID) -> Policy:
-        return self._policies.get(tenant_id, DEFAULT_POLICY)
+        return self._policies.get(tenant_id, self._common)
 
     def early(
         self,
@@ -152,6 +156,16 @@ class LimitSnapshot:
         if len(memory) >= _MOST_REMEMBERED:
             memory.clear()
         memory[asked] = found
+
+
+def _policy(row: UsagePolicy, listed: tuple[ListedPrice, ...]) -> Policy:
+    return Policy(
+        reservation=row.reservation,
+        is_strict=row.durability == UsagePolicy.Durability.STRICT,
+        refuses_unpriced=row.unpriced == UsagePolicy.Unpriced.REFUSE,
+        mark_up=row.mark_up,
+        price_list=listed,
+    )
 
 
 def rule_of(limit: Limit, time_zone: str) -> Rule:

@@ -36,7 +36,7 @@ def spend_chart() -> Chart:
     # By the column itself: its date would be worked out for every row there is.
     since = datetime(first.year, first.month, first.day, tzinfo=UTC)
     rows = (
-        Rollup.objects.filter(grain="day", starts_at__gte=since)
+        Rollup.objects.filter(grain="day_sum", starts_at__gte=since)
         .order_by()
         .values_list("starts_at__date")
         .annotate(total=Sum("charge_nanos"))

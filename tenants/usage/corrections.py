@@ -12,6 +12,7 @@ from django.db.models import Max, QuerySet, Sum
 from controlplane.kit import clock, json
 from tenants.audit.actor import current_actor
 from tenants.audit.services import record
+from tenants.direct_sql import DirectSQL
 from tenants.errors import NotFound, StateConflict
 from tenants.members.models import Tenant
 from tenants.quotas.models import Counter, Limit
@@ -98,9 +99,10 @@ def correct(
 def _write(entry: Entry) -> None:
     """As a settlement is written: the counters' place is held until the transaction ends."""
     counting = Counting()
-    place = counting.look()
-    writing.append([entry])
-    counting.database.settle(entry.changes)
+    sql = DirectSQL()
+    place = counting.look(sql)
+    writing.append(sql, [entry])
+    counting.database.settle(sql, entry.changes)
     if place.is_cache and settings.REDIS_URL and entry.changes:
         transaction.on_commit(lambda: _tell_cache(place.epoch, entry.changes))
 

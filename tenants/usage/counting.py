@@ -30,6 +30,10 @@ from tenants.usage.writing import read_held
 log = logging.getLogger(__name__)
 
 _LOOK: Final = "SELECT epoch, is_shared_cache FROM tenants_counterstate WHERE id = 1"
+_MAKE: Final = (
+    "INSERT INTO tenants_counterstate (id, epoch, is_shared_cache) VALUES (1, %s, false)"
+    " ON CONFLICT (id) DO NOTHING"
+)
 _LOOK_SHARED: Final = f"{_LOOK} FOR SHARE"
 
 
@@ -47,19 +51,16 @@ class Counting:
         self.cache = RedisStore(redis_url) if redis_url else None
         self.place: Place | None = None
 
-    def current(self) -> Place:
+    def current(self, sql: DirectSQL | None = None) -> Place:
         """The place as last seen; asks when nobody has yet."""
-        return self.place or self.look()
+        return self.place or self.look(sql or DirectSQL())
 
-    def look(self) -> Place:
+    def look(self, sql: DirectSQL) -> Place:
         """Reads the place, shared until the caller's transaction ends."""
-        sql = DirectSQL()
         rows = sql.rows(_LOOK_SHARED if sql.is_postgresql else _LOOK)
         if not rows:
-            CounterState.objects.bulk_create(
-                [CounterState(id=1, epoch=_new_epoch())], ignore_conflicts=True
-            )
-            return self.look()
+            sql.change(_MAKE, [_new_epoch()])
+            return self.look(sql)
         epoch, is_cache = rows[0]
         return self._adopt(Place(epoch, bool(is_cache)))
 

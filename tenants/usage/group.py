@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from controlplane.kit import clock
 from tenants import scope
+from tenants.direct_sql import DirectSQL
 from tenants.quotas.database_store import LostRace
 from tenants.quotas.policy import Decision, Take
 from tenants.quotas.store import Change, StoreAway
@@ -117,46 +118,60 @@ class Group:
             self.execute([operation])
 
     def _execute(self, operations: Sequence[Operation]) -> None:
+        with scope.platform("metering"):
+            self._write(DirectSQL(), operations)
+
+    def write(self, sql: DirectSQL, operations: Sequence[Operation]) -> None:
+        """For the event loop: either all of it is committed and their results are filled in, or
+        nothing happened and it raises. Only where no cache counts."""
+        with scope.platform("metering"):
+            self._write(sql, operations)
+
+    def _write(self, sql: DirectSQL, operations: Sequence[Operation]) -> None:
         begins = [one for one in operations if isinstance(one, Begin)]
         settles = [one for one in operations if isinstance(one, Settle)]
         wanting = [one for one in begins if one.takes]
-        with scope.platform("metering"):
-            if self._recount is not None:
-                self.counting.move_to_database(epoch=self._recount)
-                self._recount = None
-            place = self.counting.current()
-            for _ in range(_MOST_MOVES):
-                try:
-                    place = self._try(place, begins, wanting, settles)
-                    break
-                except _Moved:
-                    place = self.counting.current()
-            else:
-                raise OperationalError("The counters keep moving.")
-            if place.is_cache and self.counting.cache is not None:
-                self._settle_in_cache([change for one in settles for change in one.changes])
+        if self._recount is not None:
+            self.counting.move_to_database(epoch=self._recount)
+            self._recount = None
+        place = self.counting.current(sql)
+        for _ in range(_MOST_MOVES):
+            try:
+                place = self._try(sql, place, begins, wanting, settles)
+                break
+            except _Moved:
+                place = self.counting.current(sql)
+        else:
+            raise OperationalError("The counters keep moving.")
+        if place.is_cache and self.counting.cache is not None:
+            self._settle_in_cache([change for one in settles for change in one.changes])
 
     def _try(
-        self, place: Place, begins: list[Begin], wanting: list[Begin], settles: list[Settle]
+        self,
+        sql: DirectSQL,
+        place: Place,
+        begins: list[Begin],
+        wanting: list[Begin],
+        settles: list[Settle],
     ) -> Place:
         takes = [one.takes for one in wanting]
         database = self.counting.database
         if takes and place.is_cache:
             self._take_in_cache(place, wanting)
         elif takes:
-            database.prepare(takes)
+            database.prepare(sql, takes)
         try:
-            with transaction.atomic():
-                if self.counting.look() != place:
+            with sql.transaction():
+                if self.counting.look(sql) != place:
                     raise _Moved
-                changes = self._settle(place, settles)
+                changes = self._settle(sql, place, settles)
                 if place.is_cache:
-                    database.settle(changes)
+                    database.settle(sql, changes)
                 else:
-                    decisions = database.move(changes, takes)
+                    decisions = database.move(sql, changes, takes)
                     for begin, decision in zip(wanting, decisions, strict=True):
                         begin.decision = decision
-                self._write_holds(begins)
+                self._write_holds(sql, begins)
         except (OperationalError, InterfaceError):
             # Perhaps it was committed: what Redis granted must not be given back, and what it
             # holds too much is counted anew from the rows.
@@ -207,11 +222,11 @@ class Group:
             # The rows have it: whoever seeds the next epoch counts it.
             log.info("Redis did not take a settlement, the next epoch will have it: %s", error)
 
-    def _settle(self, place: Place, settles: list[Settle]) -> list[Change]:
+    def _settle(self, sql: DirectSQL, place: Place, settles: list[Settle]) -> list[Change]:
         """Writes what was used; what it changes in the counters of the database."""
         if not settles:
             return []
-        there = writing.remove_holds([one.hold_id for one in settles if one.has_row])
+        there = writing.remove_holds(sql, [one.hold_id for one in settles if one.has_row])
         now = clock.now()
         entries = []
         changes: list[Change] = []
@@ -233,23 +248,23 @@ class Group:
             for one, entry in found:
                 one.changes = entry.changes
                 changes += entry.changes
-        writing.append(entries)
+        writing.append(sql, entries)
         if place.is_cache:
             # Reservations are Redis's; what is settled is in the rows as well.
             changes = [Change(one.key, 0, one.settled, one.ends_at) for one in changes]
         return changes
 
-    def _write_holds(self, begins: list[Begin]) -> None:
+    def _write_holds(self, sql: DirectSQL, begins: list[Begin]) -> None:
         new = []
         for one in begins:
             if one.decision is not None and one.decision.refused is not None:
                 continue
             if one.extends:
-                writing.replace_facts(one.hold_id, one.held)
+                writing.replace_facts(sql, one.hold_id, one.held)
             elif one.has_row:
                 new.append((one.hold_id, one.held))
         if new:
-            writing.insert_holds(new, self.process_id)
+            writing.insert_holds(sql, new, self.process_id)
 
 
 def _given_back(one: Settle) -> Sequence[HeldTake]:

@@ -14,6 +14,7 @@ from typing import Final
 from django.conf import settings
 
 from tenants import scope
+from tenants.direct_sql import DirectSQL
 from tenants.usage import writing
 from tenants.usage.group import Group, Operation, Settle
 from tenants.usage.models import Hold, MeteringProcess, UsageEvent
@@ -65,7 +66,7 @@ def settle_abandoned(*, now: float) -> int:
                     raise RuntimeError(f"{len(failed)} abandoned holds could not be settled.")
             if total:
                 log.warning("Settled %d requests of processes that died.", total)
-                if group.counting.look().is_cache:
+                if group.counting.look(DirectSQL()).is_cache:
                     # What Redis granted them without a committed hold is in no row: count anew.
                     group.counting.move_to_database()
             MeteringProcess.objects.filter(alive_until__lte=int(now) - 3600).delete()

@@ -190,6 +190,12 @@ class UsageEvent(TenantOwned):
         ]
         indexes = [
             models.Index(fields=["tenant", "created_at"], name="usage_event_tenant_idx"),
+            # What went wrong how often is read from it alone; events that went well are not in it.
+            models.Index(
+                fields=["tenant", "created_at", "provider", "status", "error_code"],
+                condition=~Q(error_code=""),
+                name="usage_event_failed_idx",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -267,11 +273,16 @@ class Posting(TenantOwned):
 
 
 class Rollup(TenantOwned):
-    """Usage by hour or day, added up from events by their place in the chain: reports read this."""
+    """Usage by hour or day, added up from events by their place in the chain: reports read this.
+
+    The sums of an hour or day are rows of their own: with many keys and models there are hundreds
+    of times as many of the others."""
 
     class Grain(models.TextChoices):
         HOUR = "hour", "Hour"
         DAY = "day", "Day"
+        HOUR_SUM = "hour_sum", "Whole hour"
+        DAY_SUM = "day_sum", "Whole day"
 
     tenant = models.ForeignKey(  # without a constraint; unique constraints and indexes lead by it
         "tenants.Tenant",
@@ -280,7 +291,7 @@ class Rollup(TenantOwned):
         db_index=False,
         related_name="+",
     )
-    grain = models.CharField(max_length=4, choices=Grain)
+    grain = models.CharField(max_length=8, choices=Grain)
     # Hours are UTC; days are the tenant's own.
     starts_at = models.DateTimeField()
     key_id = models.UUIDField(null=True)
@@ -297,6 +308,8 @@ class Rollup(TenantOwned):
     cost_nanos = models.BigIntegerField(default=0)
     charge_nanos = models.BigIntegerField(default=0)
     estimated_nanos = models.BigIntegerField(default=0)
+    # Of a whole day: the last place of the chain that is in it. NULL = not known.
+    last_sequence = models.BigIntegerField(null=True)
 
     objects = TenantOwnedManager()
 

@@ -53,7 +53,8 @@ class Budget:
 def report(*, by: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
     """Figures by one dimension, the dearest first; days and hours in their order."""
     column = DIMENSIONS[by]
-    grain = "hour" if by == "hour" else "day"
+    # Whole days are enough where nothing within them is told apart.
+    grain = {"hour": "hour_sum", "day": "day_sum", "tenant": "day_sum"}.get(by, "day")
     rows: QuerySet[Any, dict[str, Any]] = (
         Rollup.objects.filter(grain=grain, starts_at__gte=since, starts_at__lt=until)
         .values(column)
@@ -68,9 +69,9 @@ def report(*, by: str, since: datetime, until: datetime) -> list[dict[str, Any]]
 
 
 def totals(*, since: datetime, until: datetime) -> dict[str, int]:
-    found = Rollup.objects.filter(grain="day", starts_at__gte=since, starts_at__lt=until).aggregate(
-        **{name: Sum(name) for name in Rollup.FIGURES}
-    )
+    found = Rollup.objects.filter(
+        grain="day_sum", starts_at__gte=since, starts_at__lt=until
+    ).aggregate(**{name: Sum(name) for name in Rollup.FIGURES})
     return {name: found[name] or 0 for name in Rollup.FIGURES}
 
 
@@ -95,7 +96,7 @@ def errors(*, since: datetime, until: datetime) -> list[dict[str, Any]]:
         UsageEvent.objects.filter(created_at__gte=since, created_at__lt=until)
         .exclude(error_code="")
         .values("provider", "status", "error_code")
-        .annotate(count=Count("id"))
+        .annotate(count=Count("*"))
         .order_by("-count", "provider", "error_code")
     )
     return [dict(row) for row in rows[:MOST_ROWS]]

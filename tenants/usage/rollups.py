@@ -28,6 +28,7 @@ _COLUMNS: Final = (
     *("model_asked", "status", "cost_nanos", "charge_nanos", "estimated_nanos"),
     *("input", "cache_read", "cache_write", "output", "estimated_input", "estimated_output"),
 )
+_ALL: Final = (None, None, "", "")
 Key = tuple[str, datetime, uuid.UUID | None, uuid.UUID | None, str, str]
 
 
@@ -61,29 +62,28 @@ def roll_up_step(tenant_id: uuid.UUID) -> int:
         if not rows:
             return 0
         sums: dict[Key, list[int]] = defaultdict(lambda: [0] * len(_FIGURES))
+        last: dict[datetime, int] = {}
         for row in rows:
             figures = _figures(row)
+            whose = (row["key_id"], row["member_id"], row["provider"], row["model_asked"])
             for grain, starts_at in _starts(row["created_at"], zone):
-                group = sums[
-                    grain,
-                    starts_at,
-                    row["key_id"],
-                    row["member_id"],
-                    row["provider"],
-                    row["model_asked"],
-                ]
-                for index, figure in enumerate(figures):
-                    group[index] += figure
+                for key in ((grain, starts_at, *whose), (f"{grain}_sum", starts_at, *_ALL)):
+                    group = sums[key]
+                    for index, figure in enumerate(figures):
+                        group[index] += figure
+                if grain == "day":
+                    # Rows come in the chain's order: the last one stays.
+                    last[starts_at] = row["sequence"]
         moved = RollupMark.objects.filter(sequence=mark.sequence).update(
             sequence=rows[-1]["sequence"]
         )
         if moved != 1:
             return 0
-        _add(tenant_id, sums)
+        _add(tenant_id, sums, last)
         return len(rows)
 
 
-def _add(tenant_id: uuid.UUID, sums: dict[Key, list[int]]) -> None:
+def _add(tenant_id: uuid.UUID, sums: dict[Key, list[int]], last: dict[datetime, int]) -> None:
     wanted = {(key[0], key[1], _group(key)): key for key in sums}
     Rollup.objects.bulk_create(
         [
@@ -105,6 +105,8 @@ def _add(tenant_id: uuid.UUID, sums: dict[Key, list[int]]) -> None:
         Rollup.objects.filter(grain=grain, starts_at=starts_at, group=group).update(
             **{name: F(name) + sums[key][index] for index, name in enumerate(_FIGURES)}
         )
+    for starts_at, sequence in sorted(last.items()):
+        Rollup.objects.filter(grain="day_sum", starts_at=starts_at).update(last_sequence=sequence)
 
 
 def _group(key: Key) -> str:
@@ -136,7 +138,9 @@ def _starts(at: datetime, zone: ZoneInfo) -> tuple[tuple[str, datetime], tuple[s
 def prune_hours(*, now: datetime, keep_days: int = 62) -> int:
     """Days stay for ever; hours are for looking closely at what was lately."""
     with scope.platform("rollups that grew old"):
-        old = Rollup.objects.filter(grain="hour", starts_at__lt=now - timedelta(days=keep_days))
+        old = Rollup.objects.filter(
+            grain__startswith="hour", starts_at__lt=now - timedelta(days=keep_days)
+        )
         return old.delete()[0]
 
 

@@ -7,6 +7,8 @@ see later that the chain still passes through it, so that nothing before it was 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, time, timedelta
+from operator import add
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +18,7 @@ from django.db.models.functions import Coalesce
 from tenants import scope
 from tenants.errors import NotFound
 from tenants.members.models import Tenant
-from tenants.usage.models import UsageEvent
+from tenants.usage.models import Rollup, RollupMark, UsageEvent
 from tenants.usage.reports import month_of
 from tenants.usage.retention import covers
 
@@ -25,10 +27,14 @@ _FIGURES = (
     *("cost_nanos", "charge_nanos", "estimated_nanos"),
 )
 
+# By model, and the last place of the chain that is in them.
+Figures = tuple[dict[str, tuple[int, ...]], int | None]
+
 
 def statement(tenant: Tenant, year: int, month: int) -> dict[str, Any]:
-    """From the events themselves, not from rollups: it has to be right to the last one."""
-    since, until = month_of(year, month, ZoneInfo(tenant.time_zone))
+    """Right to the last event: rollups, and what they do not count yet from the events."""
+    zone = ZoneInfo(tenant.time_zone)
+    since, until = month_of(year, month, zone)
     with scope.tenant(tenant.id):
         if covers(tenant.id, since):
             raise NotFound(
@@ -36,15 +42,18 @@ def statement(tenant: Tenant, year: int, month: int) -> dict[str, Any]:
                 "report has its sums.",
                 param="month",
             )
-        events = UsageEvent.objects.filter(created_at__gte=since, created_at__lt=until)
-        sums: QuerySet[Any, Any] = events.values("model_asked").annotate(**_sums())
-        rows = sorted(
-            sums.order_by(), key=lambda row: (-row["sum_charge_nanos"], row["model_asked"])
-        )
-        last = events.order_by("-sequence").first()
+        sums, last = _from_rollups(since, until, zone) or _from_events(since, until, above=0)
+        receipt = None
+        if last is not None:
+            receipt = {
+                "sequence": last,
+                "hash": UsageEvent.objects.values_list("hash", flat=True).get(sequence=last),
+            }
     models = [
-        {"group": row["model_asked"], **{name: row[f"sum_{name}"] for name in _FIGURES}}
-        for row in rows
+        {"group": name, **dict(zip(_FIGURES, figures, strict=True))}
+        for name, figures in sorted(
+            sums.items(), key=lambda one: (-one[1][_FIGURES.index("charge_nanos")], one[0])
+        )
     ]
     return {
         "tenant": tenant.name,
@@ -53,8 +62,48 @@ def statement(tenant: Tenant, year: int, month: int) -> dict[str, Any]:
         "until": until,
         "totals": {name: sum(row[name] for row in models) for name in _FIGURES},
         "models": models,
-        "receipt": None if last is None else {"sequence": last.sequence, "hash": last.hash},
+        "receipt": receipt,
     }
+
+
+def _from_rollups(since: datetime, until: datetime, zone: ZoneInfo) -> Figures | None:
+    """None where they cannot tell: days of another time zone, a last place that nobody noted, or
+    an adding up that went on meanwhile."""
+    mark = _mark()
+    days = Rollup.objects.filter(starts_at__gt=since - timedelta(days=1), starts_at__lt=until)
+    wholes = list(days.filter(grain="day_sum").values_list("starts_at", "last_sequence"))
+    if any(
+        last is None or starts_at.astimezone(zone).time() != time() for starts_at, last in wholes
+    ):
+        return None
+    rows: QuerySet[Any, Any] = (
+        days.filter(grain="day", starts_at__gte=since)
+        .order_by()
+        .values_list("model")
+        .annotate(*(Sum(name) for name in _FIGURES))
+    )
+    sums = {model: tuple(figures) for model, *figures in rows}
+    newer, newest = _from_events(since, until, above=mark)
+    if _mark() != mark:
+        return None
+    for model, figures in newer.items():
+        before = sums.get(model, (0,) * len(_FIGURES))
+        sums[model] = tuple(map(add, before, figures))
+    known = [last for starts_at, last in wholes if starts_at >= since and last is not None]
+    return sums, newest or max(known, default=None)
+
+
+def _from_events(since: datetime, until: datetime, *, above: int) -> Figures:
+    events = UsageEvent.objects.filter(created_at__gte=since, created_at__lt=until)
+    if above:
+        events = events.filter(sequence__gt=above)
+    rows: QuerySet[Any, Any] = events.order_by().values("model_asked").annotate(**_sums())
+    sums = {row["model_asked"]: tuple(row[f"sum_{name}"] for name in _FIGURES) for row in rows}
+    return sums, events.order_by("-sequence").values_list("sequence", flat=True).first()
+
+
+def _mark() -> int:
+    return RollupMark.objects.values_list("sequence", flat=True).first() or 0
 
 
 def statement_lines(found: dict[str, Any]) -> Iterator[list[Any]]:

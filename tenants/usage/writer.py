@@ -1,7 +1,8 @@
 """The thread between the event loop and the database: whoever waits at a moment shares a commit.
 
 The event loop hands over operations and waits for futures. The thread takes all that have come
-while the last commit ran, and writes them together (tenants/usage/group.py).
+while the last commit ran, and writes them together (tenants/usage/group.py). On SQLite the loop
+does so itself while the thread has nothing to do (tenants/usage/at_once.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from django.db import DatabaseError, close_old_connections, connection, connecti
 
 from controlplane.kit.jobs.services import process_name
 from tenants import scope
+from tenants.direct_sql import DirectSQL
+from tenants.usage.at_once import AtOnce, Waiting, resolve
 from tenants.usage.group import DatabaseAway, Group, Operation, Settle
 from tenants.usage.journal.journal import Journal
 from tenants.usage.leases import LEASE_SECONDS, RENEW_SECONDS, farewell, renew
@@ -31,12 +34,12 @@ MOST_IN_GROUP: Final = 256
 MOST_WAITING: Final = 50_000
 _RETRY_SECONDS: Final = 1.0
 _IDLE_SECONDS: Final = 2.0
+# While it stops and the event loop still has some.
+_LAST_SECONDS: Final = 0.02
 # SQLite copies its log into the database at the commit that finds it this long, and waits for the
 # disk. Here it is long, 32 MB, so that others do it, who commit now and then (they have SQLite's
 # default, 1,000) and whom no request waits for.
 _PAGES_BEFORE_CHECKPOINT: Final = 8_000
-
-Waiting = tuple[Operation, "asyncio.Future[None] | None"]
 
 
 class Writer:
@@ -46,6 +49,9 @@ class Writer:
         self.group = Group(redis_url)
         # None wakes the thread and says nothing.
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        # Of the queue, and those of it that the thread is at.
+        self._unwritten = 0
+        self._counting = threading.Lock()
         # Taken from the queue, and to come in a later group.
         self._postponed: Waiting | None = None
         self._stopping = False
@@ -60,17 +66,21 @@ class Writer:
             wake=lambda: self._queue.put(None),
         )
         self._tuned: Any = None
+        self._at_once: AtOnce | None = None
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = False
         self.journal.start()
+        self._at_once = AtOnce(self.group, self._loop, self)
         self._thread = threading.Thread(target=self._run, name="metering", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
         """Blocks: call it off the event loop."""
         self._stopping = True
+        if self._at_once is not None and self._loop is not None and not self._loop.is_running():
+            self._at_once.hand_over_all()
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join(timeout_seconds)
@@ -78,27 +88,54 @@ class Writer:
 
     def post(self, operation: Operation) -> None:
         """Nobody waits for it."""
-        self._queue.put((operation, None))
+        self._hand_in(operation, None)
 
     async def run(self, operation: Operation) -> None:
         """Returns when it is committed; its result is in it. A caller that is cancelled while
         waiting leaves an operation that happens all the same."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put((operation, future))
+        self._hand_in(operation, future)
         await future
+
+    def _hand_in(self, operation: Operation, future: asyncio.Future[None] | None) -> None:
+        if self._at_once is not None and self._at_once.takes():
+            self._at_once.add(operation, future)
+        else:
+            self.put((operation, future))
+
+    def put(self, waiting: Waiting) -> None:
+        """From any thread."""
+        with self._counting:
+            self._unwritten += 1
+        self._queue.put(waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._unwritten
 
     @property
     def waiting(self) -> int:
-        return self._queue.qsize() + (self._postponed is not None) + len(self._backlog)
+        return self._gathered + self._unwritten + len(self._backlog)
+
+    @property
+    def _gathered(self) -> int:
+        return self._at_once.waiting if self._at_once is not None else 0
 
     def _run(self) -> None:
         try:
-            while not self._stopping or self._queue.qsize() or self._postponed is not None:
+            at_once = self._at_once
+            assert at_once is not None, "start() makes it"
+            while not self._stopping or self._unwritten or self._gathered:
                 first = self._next()
-                self._look_after()
-                if first is not None:
-                    self._execute(self._with_others(first))
-            self._last_turn()
+                with at_once.lock:
+                    self._take_back(at_once)
+                    self._look_after()
+                    if first is not None:
+                        self._execute(self._with_others(first))
+                    self._lend(at_once)
+            with at_once.lock:
+                self._take_back(at_once)
+                self._last_turn()
         finally:
             self.journal.stop()
             self.group.counting.close()
@@ -109,8 +146,9 @@ class Writer:
         first, self._postponed = self._postponed, None
         if first is not None:
             return first
+        seconds = _RETRY_SECONDS if self._backlog else _IDLE_SECONDS
         try:
-            return self._queue.get(timeout=_RETRY_SECONDS if self._backlog else _IDLE_SECONDS)
+            return self._queue.get(timeout=_LAST_SECONDS if self._stopping else seconds)
         except Empty:
             return None
 
@@ -142,9 +180,11 @@ class Writer:
             log.exception("A group of requests could not be metered.")
             for operation, _ in some:
                 operation.error = operation.error or error
+        with self._counting:
+            self._unwritten -= len(some)
         futures = [future for _, future in some if future is not None]
         if futures and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, futures)
+            self._loop.call_soon_threadsafe(resolve, futures)
 
     def _without_database(self, some: list[Waiting], *, was_tried: bool) -> None:
         """The journal takes what it may. Settlements that find no room there are remembered, so
@@ -186,6 +226,23 @@ class Writer:
             connection.connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_BEFORE_CHECKPOINT}")
             self._tuned = connection.connection
 
+    def _lend(self, at_once: AtOnce) -> None:
+        """To the event loop, which must not wait for a lock."""
+        counting = self.group.counting
+        is_well = not self._backlog and not self.journal.is_away
+        if connection.vendor != "sqlite" or counting.cache is not None or not is_well:
+            return
+        if connection.connection is not None:
+            with scope.platform("metering"):
+                sql = DirectSQL()
+            sql.wait_at_most(0)
+            at_once.lent = sql
+
+    def _take_back(self, at_once: AtOnce) -> None:
+        sql, at_once.lent = at_once.lent, None
+        if sql is not None:
+            sql.wait_at_most(connection.settings_dict["OPTIONS"].get("timeout", 5.0))
+
     def _catch_up(self) -> None:
         if self.journal.is_away:
             self.journal.come_back(self.group)
@@ -202,9 +259,3 @@ class Writer:
         except (DatabaseAway, DatabaseError):
             if self._backlog:
                 log.exception("%d settlements could not be written.", len(self._backlog))
-
-
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)

@@ -98,8 +98,9 @@ class Entry:
     changes: list[Change]
 
 
-def insert_holds(holds: Iterable[tuple[uuid.UUID, Held]], process_id: uuid.UUID) -> None:
-    sql = DirectSQL()
+def insert_holds(
+    sql: DirectSQL, holds: Iterable[tuple[uuid.UUID, Held]], process_id: uuid.UUID
+) -> None:
     process = sql.spell_id(process_id)
     sql.change_many(
         _INSERT_HOLDS,
@@ -116,9 +117,8 @@ def insert_holds(holds: Iterable[tuple[uuid.UUID, Held]], process_id: uuid.UUID)
     )
 
 
-def replace_facts(hold_id: uuid.UUID, held: Held) -> None:
+def replace_facts(sql: DirectSQL, hold_id: uuid.UUID, held: Held) -> None:
     """The hold now covers more: a target's own limits."""
-    sql = DirectSQL()
     sql.change(_REPLACE_FACTS, [_encoder.encode(held).decode(), sql.spell_id(hold_id)])
 
 
@@ -131,11 +131,10 @@ def find_holds(hold_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     return set(Hold.objects.filter(pk__in=list(hold_ids)).values_list("pk", flat=True))
 
 
-def remove_holds(hold_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+def remove_holds(sql: DirectSQL, hold_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
     """Takes the holds away; those that were there. Whoever takes one away settles it."""
     if not hold_ids:
         return set()
-    sql = DirectSQL()
     named = {sql.spell_id(hold_id): hold_id for hold_id in hold_ids}
     wanted = sorted(named)
     if not sql.is_postgresql:
@@ -264,11 +263,10 @@ def _postings(sane: Settled, provider: str) -> list[tuple[str, str, int]]:
     return sides
 
 
-def append(entries: Sequence[Entry]) -> None:
+def append(sql: DirectSQL, entries: Sequence[Entry]) -> None:
     """Gives each entry its place in its tenant's chain, and writes it with its postings."""
     if not entries:
         return
-    sql = DirectSQL()
     heads = _lock_heads(sql, {entry.tenant_id for entry in entries})
     before = {tenant_id: sequence for tenant_id, (sequence, _) in heads.items()}
     named = {tenant_id: sql.spell_id(tenant_id) for tenant_id in heads}

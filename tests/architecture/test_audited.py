@@ -41,11 +41,9 @@ UNAUDITED = {
     "providers.files.settling:_settled": "a date; the ledger has the rest",
     **dict.fromkeys(
         (
-            "tenants.quotas.database_store:DatabaseStore._make",
             "tenants.quotas.database_store:DatabaseStore._write",
             "tenants.usage.counting:Counting._lock",
             "tenants.usage.counting:Counting._save",
-            "tenants.usage.counting:Counting.look",
             "tenants.usage.counting:Counting.move_to_cache",
             "tenants.usage.counting:Counting.move_to_database",
             "tenants.usage.rollups:_add",

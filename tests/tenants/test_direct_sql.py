@@ -47,6 +47,30 @@ def test_errors_are_django_s_and_the_transaction_rolls_back() -> None:
     assert not Counter.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_is_whole_or_nothing_and_leaves_none_open() -> None:
+    with scope.platform("tests"):
+        sql = DirectSQL()
+        with sql.transaction():
+            sql.change_many(INSERT, rows(2))
+
+        def change_and_fail() -> None:
+            with sql.transaction():
+                sql.change("UPDATE tenants_counter SET settled = 7 WHERE key = %s", ["key-0000"])
+                sql.change_many(INSERT, rows(1))
+
+        with pytest.raises(IntegrityError):
+            change_and_fail()
+        # Within one of Django's it is a part of that.
+        with transaction.atomic():
+            with sql.transaction():
+                sql.change("DELETE FROM tenants_counter WHERE key = %s", ["key-0000"])
+            transaction.set_rollback(True)
+        assert sql.rows_of(FIND, ["key-0000", "key-0001"]) == [("key-0000", 0), ("key-0001", 1)]
+    with transaction.atomic():
+        assert Counter.objects.count() == 2
+
+
 def test_sqlite_meets_few_texts() -> None:
     """It keeps 128 prepared statements: more texts than that would be prepared again and again."""
     assert {len(some) for count in range(1, 257) for some in _padded(range(count))} == {

@@ -21,6 +21,7 @@ from providers.access import access_mapping, access_model, access_provider, scop
 from providers.bundle.ownership import warnings_of_change, warnings_of_removal
 from providers.catalog import model_services
 from providers.catalog.models import ModelMapping, ProviderModel
+from providers.routing import expectations
 
 _BIG = 2_147_483_647
 
@@ -148,7 +149,8 @@ class ModelsView(ControlView):
         secrets = secrets_by_id(wanted.pop("secrets", {}))
 
         def create() -> Created:
-            model = model_services.add_model(provider=provider, secrets=secrets, **wanted)
+            with expectations.guarded():
+                model = model_services.add_model(provider=provider, secrets=secrets, **wanted)
             location = reverse("api-provider-model", args=[provider.id, model.id])
             return Created(self.shown(model, ModelSerializer), location, model)
 
@@ -183,7 +185,7 @@ class ModelView(ControlView):
         values = self.validated(ModelChangesSerializer)
         version = seen_version(request, model)
         secrets = secrets_by_id(values.pop("secrets", {}))
-        with scope_of(model.provider):
+        with scope_of(model.provider), expectations.guarded():
             model_services.change_model(model, expected_version=version, secrets=secrets, **values)
         return warned(self.one(model, ModelSerializer), warnings_of_change(model))
 
@@ -196,7 +198,7 @@ class ModelView(ControlView):
     def delete(self, request: Request, provider_id: str, model_id: str) -> Response:
         model = access_model(self.caller, provider_id, model_id, write=True)
         seen_version(request, model)
-        with scope_of(model.provider):
+        with scope_of(model.provider), expectations.guarded():
             model_services.remove_model(model)
         return warned(Response(status=204), warnings_of_removal(model))
 
@@ -231,7 +233,8 @@ class MappingsView(ControlView):
         wanted = self.validated(NewMappingSerializer)
 
         def create() -> Created:
-            mapping = model_services.add_mapping(provider, **wanted)
+            with expectations.guarded():
+                mapping = model_services.add_mapping(provider, **wanted)
             location = reverse("api-provider-mapping", args=[provider.id, mapping.id])
             return Created(self.shown(mapping, MappingSerializer), location, mapping)
 
@@ -283,7 +286,7 @@ class MappingView(ControlView):
         mapping = access_mapping(self.caller, provider_id, mapping_id, write=True)
         values = self.validated(MappingChangesSerializer)
         version = seen_version(request, mapping)
-        with scope_of(mapping.provider):
+        with scope_of(mapping.provider), expectations.guarded():
             model_services.change_mapping(mapping, expected_version=version, **values)
         return warned(self.one(mapping, MappingSerializer), warnings_of_change(mapping))
 
@@ -296,6 +299,6 @@ class MappingView(ControlView):
     def delete(self, request: Request, provider_id: str, mapping_id: str) -> Response:
         mapping = access_mapping(self.caller, provider_id, mapping_id, write=True)
         seen_version(request, mapping)
-        with scope_of(mapping.provider):
+        with scope_of(mapping.provider), expectations.guarded():
             model_services.remove_mapping(mapping)
         return warned(Response(status=204), warnings_of_removal(mapping))

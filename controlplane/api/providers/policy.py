@@ -17,6 +17,7 @@ from controlplane.api.versioning import ETAG, IF_MATCH, seen_version
 from controlplane.api.view import ControlView
 from providers.catalog.models import RegistryPolicy
 from providers.catalog.policy import own_policy, set_policy
+from providers.routing import expectations
 from tenants import scope
 from tenants.access import Role, access_tenant, is_staff
 from tenants.errors import RoleForbidden
@@ -112,5 +113,6 @@ def _changed(view: ControlView, tenant_id: uuid.UUID | None, values: dict[str, A
     policy = own_policy(tenant_id)
     version = seen_version(view.request, policy)
     if values:
-        set_policy(policy, expected_version=version, **values)
+        with expectations.guarded():
+            set_policy(policy, expected_version=version, **values)
     return view.one(policy, PolicySerializer)

@@ -36,6 +36,7 @@ from providers.catalog import services
 from providers.catalog.models import Provider
 from providers.catalog.settings_shown import settings_of
 from providers.health.services import with_latest_check
+from providers.routing import expectations
 from tenants import scope
 from tenants.access import Role, access_tenant
 from tenants.members.models import Tenant
@@ -365,7 +366,7 @@ class ProviderView(ControlView):
         secrets = secrets_by_id(values.pop("secrets", {}))
         before = services.shown(provider)
         if values or request.method == "PUT":
-            with scope_of(provider):
+            with scope_of(provider), expectations.guarded():
                 change(provider, expected_version=version, secrets=secrets, **values)
         after = services.shown(provider)
         differs = [name for name in before if before[name] != after[name]]
@@ -446,7 +447,7 @@ class SharingView(ControlView):
         wanted = self.validated(NewSharingSerializer)
         seen_version(request, provider)
         tenants = _tenants(wanted["tenant_ids"])
-        with scope.platform("share a registration"):
+        with scope.platform("share a registration"), expectations.guarded():
             services.share(provider, with_all=wanted["with_all"], tenants=tenants)
         said = warnings_of_fields(provider, ["is_shared_with_all", "shared_with"])
         return warned(self._sharing(provider), said)
@@ -473,7 +474,8 @@ def _created(view: ControlView, tenant_id: uuid.UUID | None) -> Response:
     wanted = view.validated(NewProviderSerializer)
 
     def create() -> Created:
-        provider = services.register(tenant_id=tenant_id, **wanted)
+        with expectations.guarded():
+            provider = services.register(tenant_id=tenant_id, **wanted)
         location = reverse("api-provider", args=[provider.id])
         return Created(view.shown(provider, ProviderSerializer), location, provider)
 

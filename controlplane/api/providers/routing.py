@@ -13,9 +13,11 @@ from rest_framework.response import Response
 
 from controlplane.api.fields import StrictSerializer
 from controlplane.api.permissions import IsPlatformStaff
+from controlplane.api.providers.warnings import Warnings, warned
 from controlplane.api.versioning import ETAG, IF_MATCH, etag, seen_version
 from controlplane.api.view import ControlView
 from providers.access import access_provider, scope_of
+from providers.bundle.ownership import warnings_of_fields
 from providers.catalog.models import Provider
 from providers.routing import table
 from providers.routing.error_rules import set_error_rules
@@ -86,6 +88,7 @@ class NewRuleSerializer(StrictSerializer):
 
 class RulesSerializer(serializers.Serializer[Any]):
     rules = RuleSerializer(many=True)
+    warnings = Warnings()
 
 
 class NewRulesSerializer(StrictSerializer):
@@ -122,8 +125,9 @@ class ErrorRulesView(ControlView):
         given = self.validated(NewRulesSerializer)["rules"]
         rules = [table.ErrorRule(**rule) for rule in given]
         with scope_of(provider):
+            sentences = warnings_of_fields(provider, ["error_rules"])
             set_error_rules(provider, rules, expected_version=version)
-            return _rules(provider)
+            return warned(_rules(provider), sentences)
 
 
 def _rules(provider: Provider) -> Response:

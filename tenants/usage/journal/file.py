@@ -44,7 +44,7 @@ class JournalFile:
 
     def __init__(self, folder: Path, key: FileKey, process_id: uuid.UUID) -> None:
         """Raises OSError."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_folder(folder)
         self.path = folder / f"{key.id.hex}{SUFFIX}"
         self._key = key
         self._records = 0
@@ -133,6 +133,13 @@ def read(path: Path) -> Contents | None:
         except CannotUnseal:
             found.damaged.append(place)
     return found
+
+
+def check_folder(folder: Path) -> None:
+    """Makes it where it is missing. Raises OSError when nothing could be written there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written to: set USAGE_JOURNAL_FOLDER.")
 
 
 def waiting_in(folder: Path) -> tuple[int, int]:

@@ -26,6 +26,7 @@ from tenants.quotas.errors import LedgerUnavailable
 from tenants.usage.group import Begin, Group, Operation, Settle
 from tenants.usage.journal import file, records, replay
 from tenants.usage.journal.records import Begun, Ended, Line, Returned
+from tenants.usage.outcome import Held
 from tenants.vault.file_keys import FileKey, make_file_key
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,11 @@ class Journal:
         left: list[Settle] = []
         for one in operations:
             if isinstance(one, Settle):
-                line = _ended(one)
-                if line is None or not self._has_room(_ROOM_TO_END):
+                ended = _ended(one)
+                if ended is None or not self._has_room(_ROOM_TO_END):
                     left.append(one)
                 else:
-                    lines.append(line)
+                    lines.append(ended)
                 continue
             if was_tried and not one.extends:
                 # Were it committed, nobody would ever end it.
@@ -188,10 +189,12 @@ class Journal:
         now = time.monotonic()
         if self._most_bytes and now - self._key_at >= _KEY_SECONDS:
             try:
+                # Better told now than when the database is away.
+                file.check_folder(self._folder)
                 self._key = make_file_key()
                 self._key_at = now
-            except GatewayError as error:
-                log.warning("There is no key for a usage journal: %s", error)
+            except (GatewayError, OSError) as error:
+                log.warning("Usage could not be kept in a journal now: %s", error)
                 self._key_at = now - _KEY_SECONDS + _REPLAY_AGAIN_SECONDS
         if self.is_away:
             if not self.is_back and _answers():
@@ -228,7 +231,7 @@ def _ended(settle: Settle) -> Ended | None:
     return line
 
 
-def _copy(begin: Begin) -> records.Held:
+def _copy(begin: Begin) -> Held:
     return msgspec.structs.replace(begin.held, takes=list(begin.held.takes))
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -104,7 +104,7 @@ def _bare(part: Part) -> TargetFacts | None:
 def _sane(outcome: Outcome) -> Outcome:
     """What the ledger would make of it: JSON knows no infinity, and no number without bounds."""
     first_byte_ms = outcome.first_byte_ms
-    counts = {name: count(getattr(outcome, name)) for name in COUNTS}
+    counts: dict[str, Any] = {name: count(getattr(outcome, name)) for name in COUNTS}
     return replace(
         outcome,
         status=int(outcome.status),

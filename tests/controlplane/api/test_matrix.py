@@ -82,6 +82,10 @@ ROWS: dict[tuple[str, str], Row] = {
     ("api-usage-policy", "patch"): Row(
         "admin", 200, {"reservation": "none"}, has_precondition=True
     ),
+    ("api-platform-usage-policy", "get"): Row("staff"),
+    ("api-platform-usage-policy", "patch"): Row(
+        "staff", 200, {"mark_up": 100}, has_precondition=True
+    ),
     ("api-platform-limits", "get"): Row("staff"),
     ("api-platform-limits", "post"): Row(
         "staff", 201, {"scope_kind": "platform", "kind": "tokens", "period": "day", "amount": 5}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 
 from controlplane.kit import clock
 from tenants import scope
+from tenants.quotas.price_lists import in_force
+from tenants.quotas.snapshot import LimitSnapshot
 from tenants.usage.models import UsageEvent
 from tenants.usage.rollups import roll_up
 from tenants.usage.verify import verify
@@ -113,6 +116,39 @@ def test_a_price_list_is_the_platforms_to_set_and_the_tenants_to_see(
     assert changed.status_code == 200
     shown = [{**AGREED, "effective_from": "2026-01-01T00:00:00+00:00"}]
     assert admin("get", where).json()["price_list"] == shown
+
+
+def test_what_the_platform_sets_holds_for_tenants_without_a_policy(
+    home: Home, elsewhere: Home, admin: Api, as_staff: Api
+) -> None:
+    common = "/api/v1/usage-policy"
+    assert admin("get", common).status_code == 403
+    first = as_staff("get", common)
+    changed = as_staff(
+        "patch", common, {"mark_up": 500, "price_list": [AGREED]}, if_match=first["ETag"]
+    )
+    assert (changed.status_code, changed.json()["tenant_id"]) == (200, None)
+    mine = admin("get", path(home, "usage-policy"))
+    # What it pays is told; a list of its own it has not.
+    assert (mine.json()["mark_up"], mine.json()["price_list"]) == (500, [])
+    own = {**AGREED, "price": {"input": "1", "output": "1"}}
+    as_staff(
+        "patch",
+        path(home, "usage-policy"),
+        {"mark_up": 0, "price_list": [own]},
+        if_match=mine["ETag"],
+    )
+    limits = LimitSnapshot()
+    limits.reload()
+    here, there = limits.policy(home.tenant.id), limits.policy(elsewhere.tenant.id)
+    assert (here.mark_up, there.mark_up) == (0, 500)
+    now = time.time()
+    agreed = in_force(here.price_list, "gpt-9", now)
+    common_price = in_force(there.price_list, "gpt-9", now)
+    assert agreed is not None
+    assert common_price is not None
+    assert agreed.price != common_price.price
+    assert in_force(here.price_list, "other", now) is None
 
 
 @pytest.mark.parametrize(

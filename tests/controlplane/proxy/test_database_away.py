@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from tenants.usage.verify import verify
 from tests.controlplane.proxy.conftest import Gateway, started
 from tests.patience import allowed
 
-pytestmark = [pytest.mark.storage, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.storage
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SLOW = "sim-gpt+rate=25"
@@ -177,7 +178,7 @@ def stream(gateway: Gateway, into: list[str]) -> None:
 def bound_key() -> str:
     """Of a tenant whom a limit binds."""
     with acting_as("command", None, "tests", ""), scope.platform("tests"):
-        tenant = Tenant.objects.create(slug="bound", name="Bound")
+        tenant = Tenant.objects.create(slug=f"bound-{uuid.uuid4().hex[:8]}", name="Bound")
         create_limit(
             tenant=tenant,
             is_platform_set=True,
@@ -199,11 +200,10 @@ ASKED = {
 }
 
 
-def ask(gateway: Gateway, key: str, dialect: str = CHAT) -> httpx.Response:
+def ask(gateway: Gateway, key: str, dialect: str = CHAT, **headers: str) -> httpx.Response:
     path, body = ASKED[dialect]
-    return httpx.post(
-        gateway.url + path, json=body, headers={"Authorization": f"Bearer {key}"}, timeout=60
-    )
+    headers["Authorization"] = f"Bearer {key}"
+    return httpx.post(gateway.url + path, json=body, headers=headers, timeout=60)
 
 
 def outage(
@@ -226,6 +226,8 @@ def outage(
         assert refused.status_code == 503, dialect
         assert "limits cannot be counted" in json.dumps(refused.json()["error"])
         assert refused.headers["retry-after"]
+    repeated = ask(gateway, gateway.key, **{"Idempotency-Key": "once"})
+    assert repeated.status_code == 503
     cable.mend()
     back = time.monotonic()
     wait_until(lambda: ask(gateway, key).status_code == 200, seconds=60, what="normal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from tenants.audit.actor import acting_as
 from tenants.keys.services import create_key
 from tenants.members.models import Tenant
 from tenants.quotas.models import Counter, Limit
+from tenants.quotas.services import change_policy
 from tenants.usage.models import UsageEvent
 from tests.controlplane.proxy.conftest import FACTS, Gateway
 
@@ -406,6 +408,7 @@ def test_a_batch_is_charged_when_it_is_done(gateway: Gateway, client: openai.Ope
         assert charged.key_id == chat.key_id
         assert charged.usage_source == UsageEvent.Source.REPORTED
         assert charged.cost_nanos is not None
+        assert charged.price_version == chat.price_version
         # Everybody knows now whose the files are that it made, also before anyone asked for it.
         (made,) = [one for one in caller.files.list() if one.purpose == "batch_output"]
         answers = caller.files.content(made.id).text.splitlines()
@@ -420,6 +423,32 @@ def test_a_batch_is_charged_when_it_is_done(gateway: Gateway, client: openai.Ope
             Counter.objects.filter(key__startswith=limit.id.hex).values_list("settled", flat=True)
         )
     assert used == (chat.cost_nanos or 0) + charged.cost_nanos
+
+
+def test_a_batch_is_charged_by_the_price_agreed_when_it_was_made(
+    gateway: Gateway, client: openai.OpenAI
+) -> None:
+    tenant, key = new_tenant(gateway)
+    now = clock.now()
+    prices = [
+        {
+            "model": "shelf/*",
+            "effective_from": (now + timedelta(days=days)).isoformat(),
+            "price": {"input": amount, "output": amount, "service_tiers": {"batch": "0.5"}},
+        }
+        for days, amount in ((-1, "40"), (1, "99"))
+    ]
+    with acting_as("command", None, "tests", ""), scope.tenant(tenant.id):
+        change_policy(tenant=tenant, version=1, price_list=prices)
+    with sdk(gateway, key) as caller:
+        batch = start(caller, batch_file(caller, line("one", "shelf/sim-gpt")).id)
+        gateway.world.advance(6)
+        settle()
+        settle(20)
+    (charged,) = [event for event in ledger(tenant) if event.trace_id == batch.id]
+    assert charged.charge_nanos == 20_000 * (charged.input + charged.output) > 0
+    assert charged.cost_nanos != charged.charge_nanos
+    assert re.fullmatch("[0-9a-f]{16}/[0-9a-f]{16}", charged.price_version)
 
 
 def test_a_batch_without_answers_costs_nothing(gateway: Gateway, client: openai.OpenAI) -> None:

@@ -32,8 +32,11 @@ from providers.catalog.services import EDITABLE, change_registration, register, 
 from providers.credentials.models import Credential
 from providers.credentials.services import add_credential
 from providers.credentials.sources import secret_headers_of, secret_of
+from providers.routing import policy as routing_policy
 from providers.routing.aliases import PoolEntry, create_alias
-from providers.routing.models import Alias
+from providers.routing.error_rules import set_error_rules
+from providers.routing.models import Alias, RoutingPolicy
+from providers.routing.table import ErrorRule
 from tenants import scope as scopes
 from tenants.audit.actor import acting_as
 from tenants.audit.models import AuditEvent
@@ -58,6 +61,10 @@ def furnish() -> None:
     create_tenant(slug="unnamed", name="No row names it")
     set_policy(own_policy(None), force_model_prefix=True)
     set_policy(own_policy(acme.pk), shows_prices=False)
+    routing_policy.set_policy(routing_policy.own_policy(None), is_sticky=False)
+    routing_policy.set_policy(
+        routing_policy.own_policy(acme.pk), strategy="fastest", allowed_strategies=["fastest"]
+    )
     claude = register(
         slug="claude",
         catalog_id="anthropic",
@@ -73,6 +80,8 @@ def furnish() -> None:
         secret_headers={"X-Team": Secret(CANARY)},
     )
     share(claude, with_all=False, tenants=[acme, globex])
+    busy = ErrorRule(action="cooldown", status=400, contains="busy")
+    set_error_rules(claude, [busy, ErrorRule(action="stop", status=409)])
     add_credential(
         provider=claude,
         label="main key",
@@ -112,6 +121,7 @@ def wipe() -> None:
     Alias.objects.all().delete()
     Provider.objects.all().delete()
     RegistryPolicy.objects.all().delete()
+    RoutingPolicy.objects.all().delete()
     Tenant.objects.all().delete()
 
 
@@ -201,6 +211,41 @@ def test_a_credentials_proxy_changes_with_its_secret_alone() -> None:
     assert not plan(moved, secrets=held).steps
     waiting = [{"label": "key"}, {"label": "new", "proxy_url": "ftp://x.example.com"}]
     assert "like http://proxy" in str(plan(given(credentials=waiting), secrets=held).problems[0])
+
+
+def test_error_rules_are_set_whole_and_go_with_the_bundle_that_set_them() -> None:
+    rules = [{"action": "stop", "status": 409}, {"action": "continue", "contains": "try later"}]
+    assert "change error rules own" in steps(apply(given(error_rules=rules)))
+    row = Provider.objects.get()
+    assert [rule.action for rule in row.error_rules.order_by("position")] == ["stop", "continue"]
+    assert not plan(given(error_rules=rules)).steps
+    # Their order is their meaning.
+    assert "change error rules own" in steps(apply(given(error_rules=rules[::-1])))
+    assert "names a status" in str(plan(given(error_rules=[{"action": "stop"}])).problems[0])
+    apply(given())
+    assert not row.error_rules.exists()
+    # What people wrote is left alone.
+    row.refresh_from_db()
+    set_error_rules(row, [ErrorRule(action="stop", status=409)])
+    assert not apply(given()).steps
+    assert row.error_rules.count() == 1
+
+
+def test_two_bundles_do_not_set_the_same_error_rules() -> None:
+    register(slug="own", protocol="openai-completions", base_url="https://a.example.com")
+    entry = {"slug": "own", "error_rules": [{"action": "stop", "status": 409}]}
+    apply(bundle(name="one", providers=[entry]))
+    problems = plan(bundle(name="other", providers=[entry])).problems
+    assert "registration's error_rules belongs to the bundle 'one'" in str(problems[0])
+
+
+def test_how_requests_are_routed_is_set_where_it_stands_in_the_file() -> None:
+    platform = routing_policy.own_policy(None)
+    routing_policy.set_policy(platform, strategy="fastest", is_sticky=False)
+    apply(bundle(policies=[{"shows_route": False, "is_sticky": None}]))
+    found = RoutingPolicy.objects.get()
+    assert (found.strategy, found.is_sticky, found.shows_route) == ("fastest", None, False)
+    assert plan(bundle(policies=[{"strategy": "magic"}])).problems
 
 
 def test_secret_headers_come_together_or_not_at_all() -> None:
@@ -477,6 +522,7 @@ def test_the_file_knows_every_field_of_a_registration() -> None:
         "credentials",
         "models",
         "mappings",
+        "error_rules",
     }
     assert fields - beside == set(EDITABLE)
 

@@ -73,8 +73,13 @@ def test_only_the_model_is_changed() -> None:
         list(batch_file.with_models([b'{"body":{"model":"a"},"body":{"model":"a"}}'], {"a": "b"}))
 
 
-def bills(lines: list[bytes], work: list[Work], price: Price | None = PRICE) -> Bills:
-    made = Bills(work, lambda _: price)
+def bills(
+    lines: list[bytes],
+    work: list[Work],
+    price: Price | None = PRICE,
+    agreed: dict[str, Price] | None = None,
+) -> Bills:
+    made = Bills(work, lambda _: price, (agreed or {}).get)
     for line in lines:
         made.see(line)
     return made
@@ -93,6 +98,20 @@ def test_each_answer_has_its_own_price() -> None:
     assert bill.nanos == (2 * cheap_nanos + dear_nanos) // 2
     (unknown,) = bills(lines, work, price=None).all()
     assert unknown.nanos is None
+
+
+def test_an_agreed_price_goes_by_the_name_that_was_asked() -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 100}
+    work = [Work("mine", "gpt"), Work("other", "gpt-mini")]
+    lines = [answer("gpt", usage), answer("gpt", usage), answer("gpt-mini", usage)]
+    agreed = {"mine": Price(input="1", output="10", service_tiers={"batch": "0.5"})}
+    mine, other = bills(lines, work, agreed=agreed).all()
+    assert mine.charge_nanos == 2 * (1000 * 1000 + 100 * 10_000) // 2
+    assert mine.nanos != mine.charge_nanos
+    assert other.charge_nanos is None
+    # Where nobody knows what the vendor takes, the tenant pays what was agreed.
+    unknown, _ = bills(lines, work, price=None, agreed=agreed).all()
+    assert (unknown.nanos, unknown.charge_nanos) == (None, mine.charge_nanos)
 
 
 def test_the_longest_name_that_fits_is_meant() -> None:

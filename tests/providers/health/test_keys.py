@@ -156,7 +156,9 @@ def test_a_persons_login_is_not_used_unasked(desk: Desk) -> None:
     provider = at_simulator(desk, "github-copilot", "/copilot")
     desk.sign_in(provider, "direct")
     seen_before = len(desk.simulator.world.requests)
-    assert probe(provider).finding is Finding.NO_CREDENTIAL
+    found = probe(provider)
+    assert found.finding is Finding.NO_CREDENTIAL
+    assert "Only logins of people and tenants" in found.sentence
     assert len(desk.simulator.world.requests) == seen_before
 
 

@@ -11,7 +11,11 @@ import pytest
 
 from providers.catalog.model_services import add_model
 from providers.catalog.models import Provider
+from providers.catalog.services import change_registration
 from providers.credentials.models import Credential
+from providers.credentials.services import store_key
+from providers.health.models import Finding
+from providers.health.probe import probe
 from providers.oauth import quota
 from providers.oauth.flows.tokens import Tokens, unpacked
 from providers.oauth.model_terms import TermsUnanswered, accept, terms_of
@@ -82,6 +86,32 @@ def test_a_request_shows_the_token_of_its_mode(
     assert sent["copilot-integration-id"] == integration
     assert sent["x-initiator"] == "user"
     assert "copilot-vision-request" not in sent
+    assert desk.simulator.rules() == []
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "path"),
+    [
+        ("anthropic-messages", "sim-claude", "/copilot/v1/messages"),
+        ("openai-responses", "sim-gpt", "/copilot/responses"),
+    ],
+)
+def test_models_are_asked_in_their_own_protocol(
+    desk: Desk, copilot: Provider, protocol: str, model: str, path: str
+) -> None:
+    with scope.platform("tests"):
+        copilot.models.all().delete()
+        add_model(provider=copilot, upstream_id=model, protocol=protocol)
+    made = desk.sign_in(copilot, "direct")
+    credential = Credential.objects.select_related("provider").get(pk=made.pk)
+    accept(credential, "sim-claude")
+    mine = key_of(desk.tenant, membership(desk))
+    with door() as gateway:
+        answer = gateway.call(mine, "/v1/chat/completions", model)
+    assert answer.status_code == 200, answer.text
+    [sent] = asked(desk, path)
+    assert sent["copilot-integration-id"] == "copilot-developer-cli"
+    assert sent["x-initiator"] == "user"
     assert desk.simulator.rules() == []
 
 
@@ -213,3 +243,27 @@ def test_an_exchanged_token_without_an_exchange_is_refused(desk: Desk, copilot: 
     with pytest.raises(TermsUnanswered, match="403"):
         terms_of(credential)
     assert desk.simulator.rules() == ["integration_id"]
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "status", "finding"),
+    [("bearer_token", 200, Finding.WORKS), ("", 502, Finding.FORBIDDEN)],
+)
+def test_a_token_of_ones_own_needs_no_sign_in(
+    desk: Desk, copilot: Provider, auth_type: str, status: int, finding: Finding
+) -> None:
+    """Only where the registration says that it is one: else it is shown as an exchanged one."""
+    theirs = desk.sign_in(copilot, "direct")
+    token = ensure_fresh(theirs.pk).token
+    with scope.platform("tests"):
+        theirs.delete()
+        change_registration(copilot, auth_type=auth_type)
+        copilot.refresh_from_db()
+        store_key(provider=copilot, label="pasted", secret=token)
+        found = probe(copilot)
+    assert found.finding is finding, found.sentence
+    assert token.reveal() not in found.sentence
+    mine = key_of(desk.tenant)
+    with door() as gateway:
+        answer = gateway.call(mine, "/v1/chat/completions", "sim-gpt")
+    assert answer.status_code == status, answer.text

@@ -26,6 +26,8 @@ from providers.oauth.refresh import LoginUnusable, ensure_fresh
 from providers.oauth.tasks import refresh as run_refresh
 from providers.oauth.tasks import refresh_due
 from tenants import scope
+from tenants.alerts.kinds import AlertKind
+from tenants.alerts.models import Alert
 from tenants.vault import services as vault
 from tests.patience import LONG_SECONDS, allowed
 from tests.providers.oauth.conftest import Desk
@@ -400,6 +402,7 @@ def test_a_process_killed_in_a_renewal_leaves_a_working_login_or_says_so(
         assert credential.state == Credential.State.NEEDS_LOGIN
         with scope.platform("tests"):
             assert CredentialEvent.objects.filter(state="needs_login").exists()
+            assert Alert.objects.get().kind == AlertKind.NEEDS_LOGIN
         # Only where the vendor had taken the token and its answer died with the process.
         assert place == "answered"
     else:

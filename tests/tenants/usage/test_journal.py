@@ -53,6 +53,13 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
             raise OperationalError("gone")
         really(self, operations)
 
+    at_once = groups.Group.write
+
+    def write(self: groups.Group, *arguments: Any) -> None:
+        if state.is_on:
+            raise OperationalError("gone")
+        at_once(self, *arguments)
+
     finds = writing.find_holds
 
     def find(hold_ids: Any) -> set[uuid.UUID]:
@@ -63,6 +70,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
     alive = groups._is_alive
     answers = journal._answers
     monkeypatch.setattr(groups.Group, "_execute", execute)
+    monkeypatch.setattr(groups.Group, "write", write)
     monkeypatch.setattr(writing, "find_holds", find)
     monkeypatch.setattr(groups, "_is_alive", lambda: not state.is_on and alive())
     monkeypatch.setattr(journal, "_answers", lambda: not state.is_on and answers())
@@ -299,6 +307,23 @@ async def test_a_disk_that_takes_nothing_lets_nobody_in_and_loses_nothing(
     names = {event.request_id for event in await off_loop(events)}
     assert names == {"before", "kept", "kept-too"}
     await off_loop(proven)
+
+
+async def test_a_folder_that_cannot_be_is_told_before_it_is_needed(
+    facts: MakeFacts,
+    start: Any,
+    outage: Outage,
+    settings: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    settings.USAGE_JOURNAL_FOLDER = str(tmp_path / "taken")
+    metering = await start()
+    await until(lambda: "could not be kept in a journal" in caplog.text)
+    outage.is_on = True
+    with pytest.raises(LedgerUnavailable):
+        await metering.begin("r", facts())
 
 
 async def test_the_file_says_nothing_to_a_stranger(

@@ -163,13 +163,13 @@ async def test_a_commit_nobody_heard_of_is_counted_once_in_redis_too(
     group = metering.writer.group
     really, calls = group._write_holds, []
 
-    def breaks(begins: Any) -> None:
+    def breaks(sql: Any, begins: Any) -> None:
         calls.append(1)
         if len(calls) > 1:
-            really(begins)
+            really(sql, begins)
         else:
             if when == "after":
-                really(begins)
+                really(sql, begins)
                 # Past Django, which would refuse it inside its own block.
                 connection.connection.commit()
             raise OperationalError("server closed the connection unexpectedly")

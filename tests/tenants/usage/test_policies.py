@@ -14,6 +14,7 @@ from tenants import scope
 from tenants.members.models import Tenant
 from tenants.quotas.errors import RateLimited, UnpricedModel
 from tenants.quotas.models import UsagePolicy
+from tenants.usage.at_once import AtOnce
 from tenants.usage.models import Posting
 from tenants.usage.outcome import Facts, Outcome, TargetFacts, marked_up
 from tests.tenants.usage.conftest import events, holds, off_loop, until, used
@@ -182,6 +183,7 @@ async def test_a_connection_that_breaks_around_the_commit_counts_nothing_twice(
             really(operations)
         raise OperationalError("server closed the connection unexpectedly")
 
+    monkeypatch.setattr(AtOnce, "takes", lambda _: False)
     monkeypatch.setattr("tenants.usage.group._is_alive", lambda: False)
     monkeypatch.setattr(group, "_execute", breaks)
     hold = await metering.begin("r-1", facts())

@@ -26,6 +26,7 @@ providers:
   is_enabled: true
   models: [{{upstream_id: m}}]
   mappings: {{x: m}}
+  error_rules: [{{status: 409, action: stop}}]
 - {{slug: shared, catalog_id: groq, shared_with: [{tenant}], is_shared_with_all: false}}
 aliases: [{{name: filed, tenant: {tenant}, targets: [{{model: m}}]}}]
 """
@@ -55,6 +56,12 @@ def test_fields_of_a_registration(filed: Provider, home: Home, as_staff: Api) ->
     assert said == (
         "The bundle 'main' sets priority: its next apply would undo this. Change the file too."
     )
+    rules = f"{path}/error-rules"
+    shown = as_staff("get", rules).json()
+    assert (shown["rules"][0]["status"], shown["warnings"]) == (409, [])
+    version = as_staff("get", path).json()["version"]
+    put = as_staff("put", rules, {"rules": []}, if_match=f'"{version}"').json()
+    assert "sets error_rules" in put["warnings"][0]
     [said] = as_staff("post", f"{path}/disable").json()["warnings"]
     assert "sets is_enabled" in said
     assert as_staff("post", f"{path}/disable").json()["warnings"] == []

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("providers", "0009_credential_rests"),
+        ("providers", "0010_credential_proxies_and_quotas"),
     ]
 
     operations = [

@@ -49,8 +49,8 @@ _give_httpx_time()
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests and their modules stay to the end: a collector that looked through them
-    again and again would take half of the run."""
+    """Thousands of tests and their modules stay to the end: the collector need not look through
+    them each time."""
     gc.collect()
     gc.freeze()
 

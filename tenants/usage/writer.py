@@ -232,16 +232,27 @@ class Writer:
         is_well = not self._backlog and not self.journal.is_away
         if connection.vendor != "sqlite" or counting.cache is not None or not is_well:
             return
-        if connection.connection is not None:
+        if connection.connection is None:
+            return
+        try:
             with scope.platform("metering"):
                 sql = DirectSQL()
             sql.wait_at_most(0)
+        except DatabaseError:
+            log.exception("The metering thread keeps its connection to itself.")
+        else:
             at_once.lent = sql
 
     def _take_back(self, at_once: AtOnce) -> None:
         sql, at_once.lent = at_once.lent, None
-        if sql is not None:
+        if sql is None:
+            return
+        try:
             sql.wait_at_most(connection.settings_dict["OPTIONS"].get("timeout", 5.0))
+        except DatabaseError:
+            # The next one waits as the settings say.
+            log.exception("The metering thread needs another connection.")
+            connections.close_all()
 
     def _catch_up(self) -> None:
         if self.journal.is_away:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
 
-from tenants.usage.at_once import AtOnce
-from tenants.usage.group import Group
+from tenants.direct_sql import DirectSQL
+from tenants.usage.at_once import AtOnce, Waiting
+from tenants.usage.group import Begin, Group, Operation, Settle
 from tenants.usage.metering import Metering
-from tenants.usage.outcome import Facts, Outcome
+from tenants.usage.outcome import Facts, Held, Outcome
 from tests.tenants.usage.conftest import events, holds, off_loop, until, used
 
 MakeFacts = Callable[..., Facts]
@@ -34,6 +37,21 @@ def by_thread(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Group, "execute", noted)
     return sizes
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """For how many milliseconds the thread's groups wait for a lock."""
+    found: set[int] = set()
+    really = Group._write
+
+    def noted(group: Group, sql: DirectSQL, operations: Any) -> None:
+        if threading.current_thread().name == "metering":
+            found.update(row[0] for row in sql.rows("PRAGMA busy_timeout"))
+        really(group, sql, operations)
+
+    monkeypatch.setattr(Group, "_write", noted)
+    return found
 
 
 @pytest.fixture
@@ -91,10 +109,15 @@ async def test_while_somebody_else_writes_the_loop_goes_on_and_the_thread_waits(
     facts: MakeFacts,
     start: Any,
     by_thread: list[int],
+    patience: set[int],
     somebody_else: sqlite3.Connection,
 ) -> None:
     requests = await limit("requests", 9, "day")
     metering = await awake(start)
+    lent = at_once(metering).lent
+    assert lent is not None
+    # Not a millisecond, where the thread waits as long as the settings say.
+    assert lent.rows("PRAGMA busy_timeout") == [(0,)]
     somebody_else.execute("BEGIN IMMEDIATE")
     running = [asyncio.create_task(metering.begin(f"r-{n}", facts())) for n in range(3)]
     await until(lambda: not metering.writer.is_idle)
@@ -105,6 +128,7 @@ async def test_while_somebody_else_writes_the_loop_goes_on_and_the_thread_waits(
     somebody_else.execute("COMMIT")
     begun = await asyncio.gather(*running)
     assert sum(by_thread) == 4
+    assert patience == {connection.settings_dict["OPTIONS"]["timeout"] * 1000}
     assert await off_loop(used, requests) == 4
     await until(lambda: metering.writer.is_idle and at_once(metering).lent is not None)
     by_thread.clear()
@@ -150,3 +174,69 @@ async def test_a_slow_disk_is_the_thread_s_to_wait_for(
     assert by_thread == []
     await metering.begin("r-1", facts())
     assert by_thread == [1]
+
+
+class Noted:
+    """A group and a thread that only note what they are given."""
+
+    def __init__(self) -> None:
+        self.is_idle = True
+        self.written: list[list[Operation]] = []
+        self.put_to_thread: list[Operation] = []
+
+    def write(self, _: Any, operations: list[Operation]) -> None:
+        self.written.append(list(operations))
+
+    def put(self, waiting: Waiting) -> None:
+        self.is_idle = False
+        self.put_to_thread.append(waiting[0])
+
+    def lending(self) -> AtOnce:
+        made = AtOnce(self, asyncio.get_running_loop(), self)  # type: ignore[arg-type]  # notes only
+        made.lent = object()  # type: ignore[assignment]  # nothing looks into it
+        return made
+
+
+def a_hold() -> tuple[Begin, Settle]:
+    hold_id = uuid.uuid4()
+    held = Held(request_id=hold_id.hex, tenant_id=hold_id, taken_at=0.0, model="m")
+    return Begin(hold_id, held, ()), Settle(hold_id, held)
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_beginning_and_end_of_one_hold_never_share_a_group() -> None:
+    noted = Noted()
+    at_once = noted.lending()
+    (begin, settle), (other, _) = a_hold(), a_hold()
+    for operation in (begin, settle, other):
+        at_once.add(operation, None)
+    await turns()
+    assert noted.written == [[begin], [settle, other]]
+
+
+async def test_nothing_overtakes_what_the_thread_was_given() -> None:
+    noted = Noted()
+    at_once = noted.lending()
+    (begin, settle), (other, _) = a_hold(), a_hold()
+    at_once.add(begin, None)
+    # Before the turn somebody puts something, and the thread has not woken up yet.
+    noted.put((other, None))
+    assert at_once.takes(), "what comes now must follow what is gathered"
+    at_once.add(settle, None)
+    await turns()
+    assert noted.put_to_thread == [other, begin, settle]
+    assert noted.written == []
+    assert not at_once.takes()
+    noted.is_idle = True
+    assert at_once.takes()
+
+
+async def test_other_threads_do_not_gather() -> None:
+    """Collecting garbage, one may drop a stream that was not settled."""
+    at_once = Noted().lending()
+    assert at_once.takes()
+    assert not await asyncio.to_thread(at_once.takes)

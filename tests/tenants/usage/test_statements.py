@@ -13,6 +13,7 @@ from django.db import transaction
 
 from controlplane.kit import clock
 from tenants import scope
+from tenants.direct_sql import DirectSQL
 from tenants.members.models import Tenant
 from tenants.usage import statements, writing
 from tenants.usage.models import Rollup, UsageEvent
@@ -38,7 +39,7 @@ def spend(tenant: Tenant, *moments: str, model: str = "m", cost: int | None = 7)
         part = writing.Part(outcome, TargetFacts(provider="acme", model=model), ())
         entries += writing.entries_of(held, [part], "", clock.now())
     with scope.platform("tests"), transaction.atomic():
-        writing.append(entries)
+        writing.append(DirectSQL(), entries)
 
 
 def from_events(tenant: Tenant, year: int, month: int) -> Any:

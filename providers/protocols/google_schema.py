@@ -236,7 +236,9 @@ class _Writer:
             self._required(schema, out)
             ordering = schema.get("propertyOrdering")
             if isinstance(ordering, list):
-                out["propertyOrdering"] = [name for name in ordering if name in properties]
+                out["propertyOrdering"] = [
+                    name for name in ordering if isinstance(name, str) and name in properties
+                ]
         if out["type"] == "array":
             items = schema.get("items")
             # `items: [a, b]` is the tuple form of old drafts: the first stands for all.

@@ -204,7 +204,8 @@ def test_it_is_kept_nowhere(
     assert not any(MINE in text for text in texts)
     held = call.gateway.running_state.credentials
     assert MINE not in repr(vars(held))
-    assert not any(secret.reveal() == MINE for _, secret in held._secrets.values())
+    remembered = [one.value for one in held._secrets._held.values()]
+    assert not any(MINE in secret.reveal() for secret in remembered)
 
 
 def _dump() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.genai import types
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.kit.json import JSONDict
@@ -386,6 +386,10 @@ def check_subset(schema: Any) -> None:
 
 @settings(max_examples=examples(133), deadline=None)
 @given(anything, st.booleans())
+@example(
+    schema={"type": "object", "properties": {"a": {}}, "propertyOrdering": [["a"], {}, "a"]},
+    as_text=False,
+)
 def test_any_schema_becomes_a_valid_one_or_a_typed_error(schema: Any, as_text: bool) -> None:
     whole = {"type": "object", "properties": {"p": schema, "q": {"type": "string"}}}
     before = copy.deepcopy(whole)

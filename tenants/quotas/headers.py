@@ -1,7 +1,7 @@
-"""Rate-limit headers of an answer, in the words that the caller's client knows. Pure.
+"""Rate-limit headers of an answer, in OpenAI's and in Anthropic's words. Pure.
 
-OpenAI and Anthropic both tell the tightest limit on requests and the tightest on tokens, with what
-is left and when it starts anew: https://platform.openai.com/docs/guides/rate-limits and
+Both vendors tell the tightest limit on requests and the tightest on tokens, with what is left and
+when it starts anew: https://platform.openai.com/docs/guides/rate-limits and
 https://docs.anthropic.com/en/api/rate-limits (read 2026-11-21).
 """
 
@@ -44,11 +44,7 @@ class Standing:
         self.resets_at = rule.slot(now).resets_at
 
 
-def rate_limit_headers(
-    standings: Iterable[Standing], now: float, *, is_anthropic: bool = False
-) -> list[Header]:
-    """In Anthropic's words where the caller speaks its dialect, or OpenAI has no name for it;
-    in OpenAI's else."""
+def rate_limit_headers(standings: Iterable[Standing], now: float) -> list[Header]:
     tightest: dict[Kind, Standing] = {}
     for standing in standings:
         kind = standing.rule.kind
@@ -63,14 +59,13 @@ def rate_limit_headers(
         left = b"%d" % standing.left
         # A limit in total never starts anew.
         ends = standing.resets_at < NEVER
-        openai = None if is_anthropic else _OPENAI.get(kind)
+        openai = _OPENAI.get(kind)
         if openai is not None:
             headers.append((openai[0], limit))
             headers.append((openai[1], left))
             if ends:
                 wait = max(0, math.ceil(standing.resets_at - now))
                 headers.append((openai[2], _seconds(wait)))
-            continue
         anthropic = _ANTHROPIC[kind]
         headers.append((anthropic[0], limit))
         headers.append((anthropic[1], left))

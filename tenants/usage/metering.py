@@ -46,8 +46,6 @@ from tenants.usage.outcome import (
 from tenants.usage.writer import Writer
 from tenants.usage.writing import Part
 
-# The dialect whose clients read rate limits by other names than OpenAI's.
-_ANTHROPIC: Final = "anthropic-messages"
 # What is expected of an answer when nothing has been learned yet, at most.
 _EXPECTED_OUTPUT: Final = 1_024
 _LEARNED_FROM: Final = 20
@@ -244,9 +242,8 @@ class Hold:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """How much is left, in the words of the caller's dialect."""
-        is_anthropic = self.held.client_protocol == _ANTHROPIC
-        return rate_limit_headers(self._standings, self._began, is_anthropic=is_anthropic)
+        """How much is left, in the words of OpenAI and of Anthropic."""
+        return rate_limit_headers(self._standings, self._began)
 
     def wanted(self, bounds: Sequence[Bound], amounts: Amounts) -> list[Take]:
         """The takes for these rules, entered into the hold. Raises RequestTooCostly."""

@@ -99,13 +99,14 @@ async def _first_answer(
             mended.recall(exchange, target, routing)
         sent = exchange.attempts
         began = time.monotonic()
-        routing.loads.began(target)
+        shared = _one_of_several(target, credential)
+        routing.loads.began(target, shared)
         try:
             if target.endpoint.most_parallel:
                 await providers.enter(exchange, target.endpoint)
             answer = await ask_one(exchange, target, credential, state)
         except GatewayError as error:
-            routing.loads.ended(target)
+            routing.loads.ended(target, shared)
             providers.leave(exchange)
             failure = error
             if is_expired(exchange):
@@ -127,7 +128,7 @@ async def _first_answer(
                 # Who was full may be no better for such a request.
                 full = None
         except BaseException:
-            routing.loads.ended(target)
+            routing.loads.ended(target, shared)
             providers.leave(exchange)
             routing.given_up(target, credential)
             left = Try(target, credential, Outcome.CANCELLED, "", time.monotonic() - began)
@@ -140,13 +141,18 @@ async def _first_answer(
             exchange.decision.tries.append(made)
             seen = exchange.seen
             first = seen.first_content_at - seen.asked_at if seen.first_content_at else made.seconds
-            routing.loads.first_token(target, first)
+            routing.loads.first_token(target, first, shared)
             if plan.shows_route:
                 answer.headers += _route_headers(exchange)
             return _followed(exchange, answer, made, state)
     if failure is None:
         failure = NoUsableTarget("No provider can take this request now. Try again.")
     raise own_key.told(exchange, failure)
+
+
+def _one_of_several(target: Target, credential: CredentialRef | None) -> CredentialRef | None:
+    """A credential among others of its registration: only those are compared."""
+    return credential if len(target.endpoint.credentials) > 1 else None
 
 
 def is_expired(exchange: Exchange) -> bool:
@@ -210,7 +216,7 @@ def _followed(exchange: Exchange, answer: Answer, made: Try, state: GatewayState
     """The answer, whose end is noted when it comes."""
     routing = state.routing_of(exchange)
     if answer.stream is None:
-        routing.loads.ended(made.target)
+        routing.loads.ended(made.target, _one_of_several(made.target, made.credential))
         routing.succeeded(made.target, made.credential, is_whole=True)
         return answer
     routing.succeeded(made.target, made.credential, is_whole=False)
@@ -259,7 +265,7 @@ class _Followed:
 
     def _note(self, was_left: bool) -> None:
         made, routing = self._made, self._state.routing_of(self._exchange)
-        routing.loads.ended(made.target)
+        routing.loads.ended(made.target, _one_of_several(made.target, made.credential))
         seen = self._exchange.seen
         if seen.is_whole:
             routing.succeeded(made.target, made.credential, is_whole=True)

@@ -27,6 +27,7 @@ from providers.routing.strategies import (
     Loads,
     Turns,
     keep_together,
+    measured,
     order,
     rendezvous,
 )
@@ -309,8 +310,8 @@ def _ordered(
     session: str,
     strategy: str,
 ) -> tuple[CredentialRef, ...]:
-    """Usable credentials, by priority; equals take turns by weight, a conversation keeps its. Where
-    the first usable target is filled, so is its first usable credential."""
+    """Usable credentials, by priority; equals as the strategy has it, which where it says nothing
+    means turns by weight. A conversation keeps its own, if it would keep its target."""
     endpoint = target.endpoint
     refs = list(endpoint.credentials)
     if not standing.cooldowns.is_quiet(endpoint.provider_id):
@@ -327,18 +328,30 @@ def _ordered(
     if len(refs) < 2:
         return tuple(refs)
     if strategy != "fill-first":
-        refs = _taking_turns(refs, endpoint, standing.turns, is_real, session)
+        first = _equals(refs)
+        refs = _taking_turns(refs, first, endpoint, standing.turns, is_real, session)
+        if not session or strategy not in TAKES_TURNS:
+            refs = measured(refs, first, strategy, standing.loads, standing.draw)
     if endpoint.has_weighted_credentials:
         refs.sort(key=lambda ref: is_used_up(ref, standing.now))
     return tuple(refs)
 
 
+def _equals(refs: Sequence[CredentialRef]) -> int:
+    """How many stand where the first one stands."""
+    best = (refs[0].step, refs[0].priority)
+    return sum((ref.step, ref.priority) == best for ref in refs)
+
+
 def _taking_turns(
-    refs: list[CredentialRef], endpoint: Endpoint, turns: Turns, is_real: bool, session: str
+    refs: list[CredentialRef],
+    first: int,
+    endpoint: Endpoint,
+    turns: Turns,
+    is_real: bool,
+    session: str,
 ) -> list[CredentialRef]:
     name = endpoint.provider_id
-    best = (refs[0].step, refs[0].priority)
-    first = sum((ref.step, ref.priority) == best for ref in refs)
     tier, others = refs[:first], refs[first:]
     if endpoint.has_weighted_credentials:
         by_id = {ref.id: ref for ref in tier}

@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from math import log
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from providers.routing.needs import USUAL_OUTPUT_TOKENS, Needs
-from providers.routing.table import Target
+from providers.routing.table import CredentialRef, Target
+
+T = TypeVar("T")
 
 DEFAULT: Final = "priority"
 STRATEGIES: Final = (
@@ -38,13 +40,15 @@ MOST_TURNS: Final = 50_000
 
 
 class Loads(Protocol):
-    """What is known of targets now."""
+    """What is known of targets and credentials now. Seconds of 0 = not known."""
 
     def running(self, target: Target) -> int: ...
 
-    def first_token_seconds(self, target: Target) -> float:
-        """0 = not known."""
-        ...
+    def running_by(self, credential_id: str) -> int: ...
+
+    def first_token_seconds(self, target: Target) -> float: ...
+
+    def first_token_seconds_by(self, credential_id: str) -> float: ...
 
 
 class Turns:
@@ -179,18 +183,44 @@ def _weighted(targets: Sequence[Target], name: str, turns: Turns, is_real: bool)
     return ordered + unused
 
 
+def measured(
+    refs: list[CredentialRef],
+    first: int,
+    strategy: str,
+    loads: Loads,
+    draw: Callable[[int], int],
+) -> list[CredentialRef]:
+    """Credentials of one registration by what `strategy` measures; the `first` are equals. Prices
+    and abilities are the same for all of them."""
+    equals, others = refs[:first], refs[first:]
+    match strategy:
+        case "fastest":
+            equals.sort(key=lambda ref: loads.first_token_seconds_by(ref.id))
+        case "least-busy":
+            equals.sort(key=lambda ref: loads.running_by(ref.id))
+        case "two-choices" if first > 1:
+            equals = _two_of(equals, lambda ref: loads.running_by(ref.id), draw)
+    return equals + others
+
+
 def _two_choices(
     targets: Sequence[Target], loads: Loads, draw: Callable[[int], int]
 ) -> list[Target]:
     tier = _first_tier(targets)
     if tier < 2:
         return list(targets)
-    one = draw(tier)
-    other = draw(tier - 1)
+    return [*_two_of(targets[:tier], loads.running, draw), *targets[tier:]]
+
+
+def _two_of(
+    equals: Sequence[T], running: Callable[[T], int], draw: Callable[[int], int]
+) -> list[T]:
+    """Two of them by lot, the less busy first, and then the rest."""
+    one, other = draw(len(equals)), draw(len(equals) - 1)
     other += other >= one
-    chosen = sorted((one, other), key=lambda place: loads.running(targets[place]))
-    rest = [target for place, target in enumerate(targets) if place not in chosen]
-    return [*(targets[place] for place in chosen), *rest]
+    chosen = sorted((one, other), key=lambda place: running(equals[place]))
+    rest = [item for place, item in enumerate(equals) if place not in chosen]
+    return [*(equals[place] for place in chosen), *rest]
 
 
 def _score(target: Target, session: str) -> float:

@@ -72,7 +72,7 @@ def test_the_last_one_is_asked_even_while_another_request_probes_it() -> None:
 @pytest.mark.parametrize("way", ["read", "left early", "never begun"])
 def test_what_runs_is_counted_down_however_a_stream_ends(way: str) -> None:
     state = GatewayState()
-    one = target("p")
+    one = target("p", credentials=2)
     exchange = exchange_for(one)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -85,7 +85,8 @@ def test_what_runs_is_counted_down_however_a_stream_ends(way: str) -> None:
 
     async def run() -> None:
         answer = await trying.first_answer(exchange, (one,), state, ask_one)
-        assert (state.gate.running, state.routing.loads.running(one)) == (1, 1)
+        loads = state.routing.loads
+        assert (state.gate.running, loads.running(one), loads.running_in_all()) == (1, 1, 2)
         assert answer.stream is not None
         if way == "read":
             assert [piece async for piece in answer.stream] == [b"a", b"b"]
@@ -96,6 +97,6 @@ def test_what_runs_is_counted_down_however_a_stream_ends(way: str) -> None:
         del answer
 
     asyncio.run(run())
-    assert (state.gate.running, state.routing.loads.running(one)) == (0, 0)
+    assert (state.gate.running, state.routing.loads.running_in_all()) == (0, 0)
     outcome = exchange.decision.tries[-1].outcome
     assert outcome is (Outcome.OK if way == "read" else Outcome.CANCELLED)

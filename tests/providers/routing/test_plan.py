@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from providers.routing.needs import BITS, REASONING, VISION, Needs
 from providers.routing.outcomes import Outcome
-from providers.routing.plan import plan
+from providers.routing.plan import Standing, plan
 from providers.routing.quota import for_model
 from providers.routing.strategies import STRATEGIES, Turns
 from providers.routing.table import CredentialRef, ModelQuota
@@ -155,6 +155,42 @@ def test_fastest_and_least_busy_read_what_was_seen() -> None:
     loads.ended(b)
     loads.ended(b)
     assert loads.running(b) == 0
+
+
+def first_key(known: Standing, strategy: str, session: str = "") -> str:
+    routes = table(target("a", credentials=3))
+    made = planned(routes, known, Needs(session=session), asked_strategy=strategy)
+    return made.candidates[0].credentials[0].id
+
+
+def test_equal_credentials_are_measured_too() -> None:
+    known, only = standing(), target("a", credentials=3)
+    loads: Any = known.loads
+    keys = only.endpoint.credentials
+    for key, seconds in zip(keys, (0.9, 0.2, 0.5), strict=True):
+        loads.first_token(only, seconds, key)
+    assert {first_key(known, "fastest") for _ in range(6)} == {"a-1"}
+    assert {first_key(known, "fastest", "a conversation") for _ in range(6)} == {"a-1"}
+    for key in (keys[0], keys[1], keys[1]):
+        loads.began(only, key)
+    assert {first_key(known, "least-busy") for _ in range(6)} == {"a-2"}
+    drawn = [first_key(known, "two-choices") for _ in range(60)]
+    assert "a-1" not in drawn, "the busiest loses to whoever is drawn beside it"
+    assert {"a-0", "a-2"} == set(drawn)
+    assert len({first_key(known, "least-busy", "a conversation") for _ in range(6)}) == 1
+    for key in (keys[0], keys[1], keys[1]):
+        loads.ended(only, key)
+    assert {first_key(known, "least-busy") for _ in range(6)} == {"a-0", "a-1", "a-2"}
+
+
+def test_a_lesser_priority_waits_however_idle_it_is() -> None:
+    known = standing()
+    keys = [CredentialRef(id="busy", priority=1), CredentialRef(id="idle")]
+    only = target("a", credentials=keys)
+    loads: Any = known.loads
+    loads.began(only, keys[0])
+    made = planned(table(only), known, asked_strategy="least-busy")
+    assert [ref.id for ref in made.candidates[0].credentials] == ["busy", "idle"]
 
 
 def test_an_explanation_takes_nobodys_turn() -> None:
